@@ -1,0 +1,112 @@
+"""The errors plait raises: each message names the thing, the value and the way out (DESIGN.md §9)."""
+
+from __future__ import annotations
+
+
+class PlaitError(Exception):
+    """Base of every error that plait raises on purpose; anything else is a bug."""
+
+
+# ---- graphs and runs
+
+
+class GraphError(PlaitError):
+    """A graph is wrong: a type mismatch, an unused node, a cycle, a missing capability. Raised before a token is spent."""
+
+
+class RunError(PlaitError):
+    """A run ended without a result."""
+
+
+class NodeError(RunError):
+    """A node failed; `path` says which, `__cause__` says why."""
+
+    def __init__(self, path: str, cause: BaseException) -> None:
+        super().__init__(f"node '{path}' failed: {cause}")
+        self.path = path
+        self.__cause__ = cause
+
+
+class NodeTimeoutError(RunError):
+    """A node or a tool call took longer than its `timeout`."""
+
+
+class FormatError(RunError):
+    """A model's output does not follow the format that the recipe's driver reads."""
+
+
+class BudgetError(RunError):
+    """A budget is spent."""
+
+
+class UnknownNameError(PlaitError):
+    """A recipe, engine, tool or other registered name does not exist; the message lists those that do."""
+
+
+class MissingExtraError(PlaitError):
+    """An optional dependency is not installed; the message holds the install command."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra that is not installed: pip install 'plait[{extra}]'")
+
+
+class InputError(PlaitError):
+    """A value given by the caller can't be used."""
+
+
+# ---- engines
+
+
+class EngineError(PlaitError):
+    """An engine can't do what was asked."""
+
+
+class CapabilityError(EngineError):
+    """The engine lacks a capability that the call or the graph needs."""
+
+
+class CheckpointError(EngineError):
+    """A checkpoint is missing, broken, or uses a feature that is not supported."""
+
+
+class ContextError(EngineError):
+    """A context is released, foreign to the engine, or the requested edit does not fit it."""
+
+
+class ContextLengthError(ContextError):
+    """A context would outgrow the model's window."""
+
+
+class PoolError(EngineError):
+    """The KV page pool is too small for one request."""
+
+
+class GrammarError(EngineError):
+    """A grammar can't be compiled, or a forced text is not allowed by it."""
+
+
+class EngineClosedError(EngineError):
+    """The engine was closed while, or before, it was asked."""
+
+
+class TransientEngineError(EngineError):
+    """A fault that may pass: a retry policy may try again."""
+
+
+# ---- tools
+
+
+class ToolError(PlaitError):
+    """A tool call failed."""
+
+
+class ToolArgumentError(ToolError):
+    """The arguments of a tool call don't fit the tool's signature."""
+
+
+class ToolTimeoutError(ToolError):
+    """A tool call took longer than the tool's `timeout`."""
+
+
+class DataError(InputError):
+    """A data file can't be read; the message names the file and the line."""
