@@ -1,0 +1,245 @@
+"""The engine protocol (DESIGN.md §5): all that the orchestrator knows of an engine.
+
+A context is an immutable value: every operation returns a new one and leaves the old one usable, so
+"fork" is using the same context twice. Engines declare what they can do in `Capabilities`; a graph that
+needs more is refused when it is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
+
+from ..usage import Usage
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Mode: TypeAlias = Literal["exact", "shift"]
+Placement: TypeAlias = Literal["sequence", "parallel"]
+Layout: TypeAlias = Literal["contiguous", "interleaved", "combined", "tokenwise"]
+Finish: TypeAlias = Literal["stop", "eos", "grammar", "length", "window"]
+"""Why a generation ended: a stop string or token, the end-of-sequence token, a complete grammar, `max_tokens`,
+or the model's window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, rendered by the engine's chat template."""
+
+    role: Role
+    content: str
+
+
+Prompt: TypeAlias = str | Sequence[Message]
+"""Raw text, taken as it is, or messages, rendered by the chat template with the assistant's turn opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. `temperature=0` is greedy and ignores the rest; `top_k=0` keeps all tokens."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+
+GREEDY = Sampling()
+
+
+# ---- grammars
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """Output is compact JSON (no white space between tokens) that fits the schema, keys in the schema's order."""
+
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """Output matches the regular expression as a whole."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Output is one of the options."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lark:
+    """Output follows a context-free grammar in llguidance's Lark syntax."""
+
+    text: str
+
+
+Grammar: TypeAlias = JsonSchema | Regex | Choice | Lark
+
+
+@runtime_checkable
+class GrammarState(Protocol):
+    """Where a generation stands in its grammar: an immutable value, given back to the next `generate` to go on.
+
+    It is a function of the tokens emitted or forced since the grammar began, never of the view (DESIGN.md §4):
+    prune and splice do not touch it.
+    """
+
+    def force(self, text: str) -> GrammarState:
+        """The state after `text` was inserted (a tool result, say). Raises GrammarError if it isn't allowed here."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """True where the output may end."""
+        ...
+
+
+# ---- what engines can do
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. `grammars` holds the names of grammar classes above; `window` is in tokens, 0 = unknown.
+
+    `shared_prefix` says that forks of one context share K/V instead of encoding the prefix again.
+    """
+
+    streaming: bool = True
+    seeds: bool = True
+    shared_prefix: bool = False
+    score: bool = False
+    grammars: frozenset[str] = frozenset()
+    prune: frozenset[Mode] = frozenset()
+    splice: frozenset[Mode] = frozenset()
+    team: frozenset[Layout] = frozenset()
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Newly generated text; `tokens` counts the tokens sampled for it (0 where an engine can't tell)."""
+
+    text: str
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished generation.
+
+    `text` is everything generated, the stop string included, so that the text of `context` is always the text of the
+    context before plus `text`; an end-of-sequence token is in neither. `stop` is the stop string met.
+    `grammar` is the state in which the grammar stands (None without a grammar).
+    """
+
+    text: str
+    context: Context
+    finish: Finish
+    usage: Usage
+    stop: str | None = None
+    grammar: GrammarState | None = None
+    tokens: tuple[int, ...] = field(default=(), repr=False)
+
+
+class GenerationStream(Protocol):
+    """A generation under way: `async with context.stream(...) as s: async for chunk in s: ...; s.result`.
+
+    Leaving the block early cancels the generation and frees what it held.
+    """
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    @property
+    def result(self) -> Generation:
+        """The finished generation; raises EngineError before the stream has ended."""
+        ...
+
+
+class Context(Protocol):
+    """An immutable handle on what a thread attends to. `usage` is what the operation that made it has cost."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The tokens held, as text."""
+        ...
+
+    @property
+    def usage(self) -> Usage: ...
+
+    async def extend(self, prompt: Prompt) -> Context:
+        """Append text (tokenised on its own) or further messages, without generating."""
+        ...
+
+    def stream(
+        self,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> GenerationStream:
+        """Generate and yield text as it comes."""
+        ...
+
+    async def generate(
+        self,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> Generation:
+        """Generate until a stop string, the end of sequence, a complete grammar, `max_tokens` or the window's end."""
+        ...
+
+    async def prune(self, start: int, stop: int, *, mode: Mode) -> Context:
+        """Drop the tokens [start, stop), counted in view order."""
+        ...
+
+    async def splice(self, others: Sequence[Context], *, at: Placement, mode: Mode) -> Context:
+        """Insert what the other contexts hold beyond their longest common prefix with this one."""
+        ...
+
+    async def score(self, continuations: Sequence[str]) -> list[float]:
+        """Summed log-probability of each continuation."""
+        ...
+
+    def release(self) -> None:
+        """Give up the tokens held. Using a released context is an error; a context left to the garbage collector
+        is released with it."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes contexts. Use as `async with open_engine("local") as engine`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def start(self, prompt: Prompt) -> Context:
+        """A new context that holds the prompt."""
+        ...
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and free everything. Idempotent."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc: object) -> None: ...
