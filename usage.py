@@ -44,12 +44,8 @@ class Usage:
         values = {}
         for field in fields(Usage):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name in chain and not sequential:
-                values[field.name] = max(mine, theirs)
-            elif field.name == "peak_live" and sequential:
-                values[field.name] = max(mine, theirs)
-            else:
-                values[field.name] = mine + theirs
+            longest = not sequential if field.name in chain else sequential and field.name == "peak_live"
+            values[field.name] = max(mine, theirs) if longest else mine + theirs
         return Usage(**values)
 
     @property
