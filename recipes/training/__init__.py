@@ -1,0 +1,1 @@
+"""Training of the embedded model: task generators, document formats, tokenizer, trainer, export and evaluation."""

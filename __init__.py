@@ -1,0 +1,36 @@
+"""plait runs reasoning: graphs of thoughts, subtasks and tool calls, compiled onto one shared KV cache.
+
+The public names are loaded on first use, so that `import plait` stays fast and never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import recipes, tools
+    from .engines import open_engine
+    from .errors import PlaitError
+
+_HOME = {
+    "PlaitError": "errors",
+    "open_engine": "engines",
+}
+_MODULES = {"recipes", "tools"}
+
+__all__ = ["PlaitError", "__version__", "open_engine", "recipes", "tools"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'plait' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

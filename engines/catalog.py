@@ -1,0 +1,40 @@
+"""The catalogue of engines: from a name such as `local:MODEL_DIR` to an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import MissingExtraError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .base import Engine
+
+NAMES = ("local", "local:MODEL_DIR", "scripted:FILE.json")
+
+
+def open_engine(name: str = "local", **options: object) -> Engine:
+    """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `scripted:FILE.json`.
+
+    `options` go to the engine's constructor. Raises UnknownNameError, CheckpointError, MissingExtraError.
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "local":
+        return _open_local(argument, options)
+    if kind == "scripted" and argument:
+        from .scripted import ScriptedEngine
+
+        return ScriptedEngine.from_file(argument)
+    raise UnknownNameError(f"unknown engine '{name}'; known: {', '.join(NAMES)}")
+
+
+def _open_local(directory: str, options: dict[str, object]) -> Engine:
+    try:
+        from .local import LocalEngine
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "plait":
+            raise
+        raise MissingExtraError("engine 'local'", "local") from error
+    path: str | Path = directory or LocalEngine.EMBEDDED
+    return LocalEngine.open(path, **options)
