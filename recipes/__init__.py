@@ -1,1 +1,21 @@
+"""Recipes: published systems, each a graph that fits on about a screen."""
 
+from __future__ import annotations
+
+from .catalog import RECIPES, Recipe, find_recipe
+from .countdown import countdown, countdown_serial
+from .dta import dta
+from .hybrid_search import hybrid_search, serial_search
+from .tim import tim
+
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "countdown",
+    "countdown_serial",
+    "dta",
+    "find_recipe",
+    "hybrid_search",
+    "serial_search",
+    "tim",
+]

@@ -1,0 +1,70 @@
+"""Do look-ups of one turn really run at once? Eight of 200 ms beside one, and the most in flight under a cap of 4."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import anyio
+
+import plait
+
+LATENCY = 0.2
+REPEATS = 5
+
+
+@dataclass(slots=True)
+class Gauge:
+    """Counts calls in flight."""
+
+    now: int = 0
+    most: int = 0
+
+    async def hold(self, seconds: float) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await anyio.sleep(seconds)
+        self.now -= 1
+
+
+def measure(lookups: int, *, cap: int) -> tuple[list[float], int]:
+    """Seconds of each run, and the most calls in flight."""
+    gauge = Gauge()
+
+    @plait.tool(name="lookup", cap=cap)
+    async def lookup(query: str) -> str:
+        """A slow look-up."""
+        await gauge.hold(LATENCY)
+        return f"{query}!"
+
+    queries = ";\n".join(f"query {number}" for number in range(lookups))
+    turns = [f"<|begin_search_queries|>{queries}<|end_search_queries|>", "\\boxed{done}"]
+    seconds = []
+    for _ in range(REPEATS):
+        engine = plait.engines.ScriptedEngine(turns)
+        start = perf_counter()
+        answer = plait.recipes.hybrid_search([lookup]).run_sync("go", engine=engine)
+        seconds.append(perf_counter() - start)
+        assert answer == "done"
+    return seconds, gauge.most
+
+
+def main(*, as_json: bool = False) -> None:
+    rows = []
+    for lookups, cap in ((1, 8), (8, 8), (8, 4)):
+        seconds, most = measure(lookups, cap=cap)
+        rows.append(
+            {"lookups": lookups, "cap": cap, "median": median(seconds), "spread": max(seconds) - min(seconds), "most": most}
+        )
+    one = rows[0]["median"]
+    if as_json:
+        print(json.dumps({"latency": LATENCY, "repeats": REPEATS, "rows": rows}))
+        return
+    print(f"{'look-ups':>8} {'cap':>4} {'median s':>9} {'spread s':>9} {'× one':>6} {'in flight':>9}")
+    for row in rows:
+        ratio = row["median"] / one
+        print(
+            f"{row['lookups']:>8} {row['cap']:>4} {row['median']:>9.3f} {row['spread']:>9.3f} {ratio:>6.2f} {row['most']:>9}"
+        )

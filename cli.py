@@ -1,0 +1,171 @@
+"""The command line: `plait run`, `explain`, `recipes`, `models`, `eval`, `bench`.
+
+Results go to stdout, progress and errors to stderr. Exit status: 0 done; 1 the run, the check or the evaluation
+failed; 2 bad usage or input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import EngineError, GraphError, InputError, MissingExtraError, PlaitError, UnknownNameError
+
+if TYPE_CHECKING:
+    from .orchestrator import Graph
+    from .tools import Tool
+
+app = typer.Typer(
+    name="plait",
+    help="Run reasoning: graphs of thoughts, subtasks and tool calls on one shared KV cache.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="Look at model checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(help="Measure, beside what people use today.", no_args_is_help=True, rich_markup_mode=None)
+eval_app = typer.Typer(help="Measure how often a model is right.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+app.add_typer(bench_app, name="bench")
+app.add_typer(eval_app, name="eval")
+
+RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe; `plait recipes` lists them.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="local, local:MODEL_DIR or scripted:FILE.json.")]
+FactsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--facts", help="CSV or JSONL table to look facts up in, beside the built-in countries."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+BAD_INPUT = (InputError, UnknownNameError, GraphError, EngineError, MissingExtraError)
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    task: Annotated[str, typer.Argument(help="The task; - reads it from stdin.")],
+    engine: EngineOption = "local",
+    facts: FactsOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    timeout: Annotated[float, typer.Option(help="Seconds that the run may take.")] = 600.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe on a task."""
+    import anyio
+
+    from .recipes import find_recipe
+
+    graph = find_recipe(recipe).make(_tools(facts))
+    text = sys.stdin.read() if task == "-" else task
+    if not text.strip():
+        raise InputError("the task is empty; give it as an argument, or - to read it from stdin")
+
+    async def main() -> dict[str, Any]:
+        with anyio.fail_after(timeout):
+            return await _run(graph, text, engine=engine, seed=seed, quiet=quiet)
+
+    try:
+        result = anyio.run(main)
+    except TimeoutError as error:
+        raise PlaitError(f"the run took longer than --timeout {timeout:g} seconds and was cancelled") from error
+    _print({"answer": result["answer"], "recipe": recipe, "engine": engine, **result}, as_json, result["answer"])
+
+
+async def _run(graph: Graph[str], task: str, *, engine: str, seed: int, quiet: bool) -> dict[str, Any]:
+    """Run the graph with its tree on stderr."""
+    from .orchestrator import Display
+
+    async with graph.stream(task, engine=engine, seed=seed) as run:
+        with Display(enabled=not quiet) as display:
+            async for event in run:
+                display.show(event)
+        return {"answer": run.value, "run": run.id, "usage": run.usage.as_dict()}
+
+
+@app.command()
+def explain(recipe: RecipeArgument, engine: EngineOption = "local", as_json: JsonOption = False) -> None:
+    """Show what a recipe's graph will do, without running it."""
+    from .engines import open_engine
+    from .orchestrator import compile_graph
+    from .recipes import find_recipe
+
+    graph = find_recipe(recipe).make(None)
+    plan = compile_graph(graph, open_engine(engine))
+    _print(plan.as_dict(), as_json, plan.describe())
+
+
+@app.command()
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes."""
+    from .recipes import RECIPES
+
+    rows = [
+        {"name": recipe.name, "summary": recipe.summary, "source": recipe.source, "example": recipe.example}
+        for recipe in RECIPES.values()
+    ]
+    lines = [f"{row['name']:17} {row['summary']} ({row['source']})\n{'':17} e.g. {row['example']}" for row in rows]
+    _print({"recipes": rows}, as_json, "\n".join(lines))
+
+
+@models_app.command("check")
+def models_check(
+    directory: Annotated[Path, typer.Argument(help="Folder in Hugging Face layout.")], as_json: JsonOption = False
+) -> None:
+    """Family, what is unsupported and why, memory per 1,000 tokens, and logits against `transformers` if installed."""
+    _require_local()
+    from .engines.local.check import check_model
+
+    report = check_model(directory)
+    _print(report.as_dict(), as_json, report.describe())
+    if not report.supported:
+        raise typer.Exit(1)
+
+
+def _tools(facts: list[Path] | None) -> list[Tool] | None:
+    if not facts:
+        return None
+    from .tools import default_tools
+
+    return default_tools(*facts)
+
+
+def _require_local() -> None:
+    if find_spec("torch") is None:
+        raise MissingExtraError("the local engine", "local")
+
+
+def _print(data: dict[str, Any], as_json: bool, text: str) -> None:
+    sys.stdout.write((json.dumps(data, ensure_ascii=False) if as_json else text) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The entry point: an error is one line on stderr and an exit status, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="plait: %(message)s")
+    try:
+        app(standalone_mode=True)
+    except PlaitError as error:
+        _fail(error, 2 if isinstance(error, BAD_INPUT) else 1)
+    except KeyboardInterrupt:
+        _fail(PlaitError("interrupted"), 130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _fail(error: PlaitError, status: int) -> None:
+    sys.stderr.write(f"plait: {error}\n")
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}) + "\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The catalogue of recipes: names, sources and how to make the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from ..errors import UnknownNameError
+from .countdown import countdown, countdown_serial
+from .dta import dta
+from .hybrid_search import hybrid_search, serial_search
+from .tim import tim
+
+if TYPE_CHECKING:
+    from ..orchestrator import Graph
+    from ..tools import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A published system: `make` builds its graph (None takes the default tools), `example` is a task it takes."""
+
+    name: str
+    summary: str
+    source: str
+    example: str
+    make: Callable[[Sequence[Tool] | None], Graph[str]]
+
+
+_QUESTION = "Which has more people, Peru or Chile plus Bolivia?"
+_RECIPES = (
+    Recipe("tim", "a task tree; tools run inside the one generation", "TIM and TIMRUN, 2025", _QUESTION, tim),
+    Recipe(
+        "hybrid_search", "all independent queries of a turn at once", "HybridDeepSearcher, 2025", _QUESTION, hybrid_search
+    ),
+    Recipe("serial_search", "the same, one query a turn", "baseline", _QUESTION, serial_search),
+    Recipe("dta", "batches of function calls, then aggregation", "Divide-Then-Aggregate, 2025", _QUESTION, dta),
+    Recipe(
+        "countdown",
+        "numbers to a target; spawn and join",
+        "Adaptive Parallel Reasoning, 2025",
+        "24: 3 8 1 2",
+        lambda tools: countdown(),
+    ),
+    Recipe(
+        "countdown_serial", "the same in one thread", "baseline", "24: 3 8 1", lambda tools: countdown_serial()
+    ),
+)
+RECIPES = {recipe.name: recipe for recipe in _RECIPES}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name. Raises UnknownNameError that names the nearest one."""
+    if name in RECIPES:
+        return RECIPES[name]
+    near = get_close_matches(name, RECIPES, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UnknownNameError(f"unknown recipe '{name}'; {hint}known: {', '.join(RECIPES)}")
