@@ -1,0 +1,209 @@
+"""The script of the scripted engine: replies, the rules that choose them, and grammars that are checked at the end."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..errors import DataError, EngineError, GrammarError, InputError, TransientEngineError
+from .base import Choice, Grammar, GrammarState, JsonSchema, Regex
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One scripted answer: `latency` seconds spread over its tokens, then `error` raised if there is one."""
+
+    text: str
+    latency: float = 0.0
+    error: Exception | None = None
+
+
+Answer: TypeAlias = str | Reply
+Rules: TypeAlias = Sequence[Answer] | Mapping[Any, Answer | Sequence[Answer]] | Callable[[str, int], Answer]
+"""Replies in order; or `{substring or re.Pattern: reply or replies in order}`, of which the one that matches last in
+the prompt answers; or a function of the prompt's text and the number of replies given before."""
+
+
+class Script:
+    """Chooses replies by rules and counts what it has given."""
+
+    def __init__(self, rules: Rules) -> None:
+        if isinstance(rules, str):
+            raise InputError(f"a script is a list of replies, a mapping or a function; for one reply write [{rules!r}]")
+        self._rules = rules
+        self._given: dict[Any, int] = {}
+        self._count = 0
+
+    def reply(self, prompt: str) -> Reply:
+        """The reply to a prompt. Raises EngineError where the script has none."""
+        answer = self._choose(prompt)
+        self._count += 1
+        return answer if isinstance(answer, Reply) else Reply(answer)
+
+    def _choose(self, prompt: str) -> Answer:
+        rules = self._rules
+        if callable(rules):
+            return rules(prompt, self._count)
+        if not isinstance(rules, Mapping):
+            return self._in_order("the script", rules, prompt)
+        ends = {key: _last_end(key, prompt) for key in rules}
+        matching = [key for key, end in ends.items() if end >= 0]
+        if not matching:
+            keys = ", ".join(repr(_shown(key)) for key in rules)
+            raise EngineError(f"no rule of the script matches the prompt {_tail(prompt)!r}; rules: {keys}")
+        key = max(matching, key=lambda key: ends[key])
+        answer = rules[key]
+        if isinstance(answer, str | Reply):
+            return answer
+        return self._in_order(f"rule {_shown(key)!r}", answer, prompt, key)
+
+    def _in_order(self, what: str, answers: Sequence[Answer], prompt: str, key: Any = None) -> Answer:
+        index = self._given.get(key, 0)
+        if index >= len(answers):
+            raise EngineError(f"{what} has no more than {len(answers)} replies; asked again with {_tail(prompt)!r}")
+        self._given[key] = index + 1
+        return answers[index]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedGrammar:
+    """What was said so far under a grammar. Any text is accepted on the way; a complete reply is checked."""
+
+    grammar: Grammar
+    text: str = ""
+
+    def force(self, text: str) -> ScriptedGrammar:
+        return ScriptedGrammar(self.grammar, self.text + text)
+
+    @property
+    def complete(self) -> bool:
+        return self.fault() == ""
+
+    def check(self) -> None:
+        """Raise GrammarError if the text does not fit the grammar."""
+        fault = self.fault()
+        if fault:
+            kind = type(self.grammar).__name__
+            raise GrammarError(f"the scripted reply {_tail(self.text)!r} does not fit its {kind}: {fault}")
+
+    def fault(self) -> str:
+        """Why the text does not fit; empty where it does. Lark grammars and JSON formats are not checked."""
+        match self.grammar:
+            case JsonSchema(schema):
+                try:
+                    value = json.loads(self.text)
+                except ValueError as error:
+                    return f"not JSON ({error})"
+                return _misfit(value, schema, schema, "$")
+            case Regex(pattern):
+                return "" if re.fullmatch(pattern, self.text) else f"no match of {pattern!r}"
+            case Choice(options):
+                return "" if self.text in options else f"not one of {', '.join(options)}"
+            case _:
+                return ""
+
+
+def follow(grammar: Grammar | GrammarState | None) -> ScriptedGrammar | None:
+    """The state in which a generation starts."""
+    if grammar is None or isinstance(grammar, ScriptedGrammar):
+        return grammar
+    if isinstance(grammar, GrammarState):
+        raise GrammarError(f"a grammar state of another engine ({type(grammar).__name__}) can't be continued here")
+    return ScriptedGrammar(grammar)
+
+
+def read_script(path: str | Path) -> Rules:
+    """Rules from a JSON file. Raises DataError."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"script {path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"script {path} is not JSON: {error}") from error
+    if isinstance(data, list):
+        return [_read_reply(item, path) for item in data]
+    if isinstance(data, dict):
+        return {
+            key: [_read_reply(item, path) for item in value] if isinstance(value, list) else _read_reply(value, path)
+            for key, value in data.items()
+        }
+    raise DataError(
+        f"script {path} holds a {type(data).__name__}; it must be a list of replies or a mapping to replies"
+    )
+
+
+def _read_reply(item: Any, path: str | Path) -> Reply:
+    if isinstance(item, str):
+        return Reply(item)
+    if isinstance(item, dict) and set(item) <= {"text", "latency", "error"}:
+        text, latency, error = item.get("text", ""), item.get("latency", 0.0), item.get("error")
+        if isinstance(text, str) and isinstance(latency, int | float) and isinstance(error, str | None):
+            return Reply(text, float(latency), TransientEngineError(error) if error else None)
+    raise DataError(f"script {path}: {item!r} is no reply; write a text or {{'text': …, 'latency': …, 'error': …}}")
+
+
+def _last_end(key: Any, prompt: str) -> int:
+    """Where the last match of a rule ends; -1 without one."""
+    if isinstance(key, re.Pattern):
+        return max((match.end() for match in key.finditer(prompt)), default=-1)
+    start = prompt.rfind(key)
+    return start + len(key) if start >= 0 else -1
+
+
+def _shown(key: Any) -> str:
+    return key.pattern if isinstance(key, re.Pattern) else key
+
+
+def _tail(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else "…" + text[-length:]
+
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+def _misfit(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], where: str) -> str:
+    """The first place where a value departs from the common keywords of JSON schema; empty where it fits."""
+    if "$ref" in schema:
+        target = root
+        for name in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        return _misfit(value, target, root, where)
+    if "anyOf" in schema:
+        faults = [_misfit(value, option, root, where) for option in schema["anyOf"]]
+        return "" if "" in faults else faults[0]
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{where} is {value!r}, not one of {schema['enum']}"
+    if "const" in schema and value != schema["const"]:
+        return f"{where} is {value!r}, not {schema['const']!r}"
+    kind = schema.get("type")
+    if isinstance(kind, str):
+        allowed = _JSON_TYPES[kind]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            return f"{where} is {value!r}, not of type {kind}"
+    return _misfit_inside(value, schema, root, where)
+
+
+def _misfit_inside(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], where: str) -> str:
+    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+        faults = (_misfit(item, schema["items"], root, f"{where}[{i}]") for i, item in enumerate(value))
+        return next((fault for fault in faults if fault), "")
+    if isinstance(value, dict):
+        missing = [name for name in schema.get("required", ()) if name not in value]
+        if missing:
+            return f"{where} lacks {', '.join(missing)}"
+        known = schema.get("properties", {})
+        faults = (_misfit(item, known[name], root, f"{where}.{name}") for name, item in value.items() if name in known)
+        return next((fault for fault in faults if fault), "")
+    return ""
