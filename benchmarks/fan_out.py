@@ -52,19 +52,19 @@ def measure(lookups: int, *, cap: int) -> tuple[list[float], int]:
 
 
 def main(*, as_json: bool = False) -> None:
-    rows = []
+    """Print the table, or the same as data."""
+    rows: list[dict[str, float]] = []
     for lookups, cap in ((1, 8), (8, 8), (8, 4)):
         seconds, most = measure(lookups, cap=cap)
-        rows.append(
-            {"lookups": lookups, "cap": cap, "median": median(seconds), "spread": max(seconds) - min(seconds), "most": most}
-        )
-    one = rows[0]["median"]
+        spread = max(seconds) - min(seconds)
+        rows.append({"lookups": lookups, "cap": cap, "median": median(seconds), "spread": spread, "in_flight": most})
     if as_json:
         print(json.dumps({"latency": LATENCY, "repeats": REPEATS, "rows": rows}))
         return
-    print(f"{'look-ups':>8} {'cap':>4} {'median s':>9} {'spread s':>9} {'× one':>6} {'in flight':>9}")
+    print("look-ups  cap  median s  spread s  of one  in flight")
     for row in rows:
-        ratio = row["median"] / one
+        share = row["median"] / rows[0]["median"]
         print(
-            f"{row['lookups']:>8} {row['cap']:>4} {row['median']:>9.3f} {row['spread']:>9.3f} {ratio:>6.2f} {row['most']:>9}"
+            f"{row['lookups']:8}  {row['cap']:3}  {row['median']:8.3f}  {row['spread']:8.3f}  {share:6.2f}"
+            f"  {row['in_flight']:9}"
         )

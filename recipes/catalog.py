@@ -33,7 +33,11 @@ _QUESTION = "Which has more people, Peru or Chile plus Bolivia?"
 _RECIPES = (
     Recipe("tim", "a task tree; tools run inside the one generation", "TIM and TIMRUN, 2025", _QUESTION, tim),
     Recipe(
-        "hybrid_search", "all independent queries of a turn at once", "HybridDeepSearcher, 2025", _QUESTION, hybrid_search
+        "hybrid_search",
+        "all independent queries of a turn at once",
+        "HybridDeepSearcher, 2025",
+        _QUESTION,
+        hybrid_search,
     ),
     Recipe("serial_search", "the same, one query a turn", "baseline", _QUESTION, serial_search),
     Recipe("dta", "batches of function calls, then aggregation", "Divide-Then-Aggregate, 2025", _QUESTION, dta),
@@ -44,9 +48,7 @@ _RECIPES = (
         "24: 3 8 1 2",
         lambda tools: countdown(),
     ),
-    Recipe(
-        "countdown_serial", "the same in one thread", "baseline", "24: 3 8 1", lambda tools: countdown_serial()
-    ),
+    Recipe("countdown_serial", "the same in one thread", "baseline", "24: 3 8 1", lambda tools: countdown_serial()),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 

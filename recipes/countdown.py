@@ -1,4 +1,4 @@
-"""Countdown: reach a target from given numbers, serially or by spawning and joining (Adaptive Parallel Reasoning, 2025)."""
+"""Countdown: reach a target from given numbers, serially or by spawn and join (Adaptive Parallel Reasoning, 2025)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def countdown_serial(*, max_tokens: int = 2048) -> Graph[str]:
     async def solve(scope: Scope, task: str) -> str:
         target, numbers = read_task(task)
         context = await scope.start(conversation("countdown_serial", _write_task(target, numbers)))
-        written = await scope.generate(context, max_tokens=max_tokens, stop=[RETURN_END], grammar=scope.supported(SERIAL))
+        written = await scope.generate(
+            context, max_tokens=max_tokens, stop=[RETURN_END], grammar=scope.supported(SERIAL)
+        )
         path = _returned(written.text)
         return path if reaches(path, target, numbers) else "none"
 

@@ -20,14 +20,18 @@ OBSERVATION_LIMIT = 1024
 def dta(
     tools: Sequence[Tool] | None = None, *, max_steps: int = 12, max_restarts: int = 2, max_tokens: int = 1024
 ) -> Graph[str]:
-    """A graph that solves a task with batches of function calls; giving up starts anew, at most `max_restarts` times."""
+    """A graph that solves a task in batches of function calls; giving up starts anew, at most `max_restarts` times."""
     box = ToolBox(default_tools() if tools is None else tools)
 
     async def attempt(scope: Scope, task: str) -> str | None:
         context = await scope.start(conversation("dta", task, tools=box.describe()))
         for step in range(1, max_steps + 1):
             written = await scope.generate(
-                context, title=f"step {step}", max_tokens=max_tokens, stop=["}]\n"], grammar=scope.supported(_step_grammar(box))
+                context,
+                title=f"step {step}",
+                max_tokens=max_tokens,
+                stop=["}]\n"],
+                grammar=scope.supported(_step_grammar(box)),
             )
             calls = _calls(written.text)
             if calls[-1]["name"] == "Finish":
@@ -35,7 +39,8 @@ def dta(
                 return str(end["final_answer"]) if end["return_type"] == "give_answer" else None
             outcomes = await scope.settle([(box.get(call["name"]), call["arguments"]) for call in calls])
             results = [
-                {**call, "result": outcome.text[:OBSERVATION_LIMIT]} for call, outcome in zip(calls, outcomes, strict=True)
+                {**call, "result": outcome.text[:OBSERVATION_LIMIT]}
+                for call, outcome in zip(calls, outcomes, strict=True)
             ]
             context = await scope.extend(written.context, f"Observation: {_compact(results)}\n")
         raise FormatError(f"no Finish within max_steps={max_steps}")
@@ -59,7 +64,9 @@ def _step_grammar(box: ToolBox) -> Lark:
     """One step: a thought, then a batch of calls or a single Finish, as compact JSON."""
     calls = [_call(tool["name"], tool["parameters"]) for tool in box.schemas()]
     answer = {"return_type": {"enum": ["give_answer", "give_up_and_restart"]}, "final_answer": {"type": "string"}}
-    finish = _call("Finish", {"type": "object", "properties": answer, "required": list(answer), "additionalProperties": False})
+    finish = _call(
+        "Finish", {"type": "object", "properties": answer, "required": list(answer), "additionalProperties": False}
+    )
     return Lark(
         'start: "Thought: " /[^\\n]+/ "\\nFunction Call: " (calls "\\n" | finish)\n'
         f"calls: %json {_array({'anyOf': calls})}\n"

@@ -43,7 +43,11 @@ def _search(name: str, tools: Sequence[Tool] | None, max_turns: int, max_tokens:
         known: dict[str, str] = {}
         for turn in range(1, max_turns + 1):
             written = await scope.generate(
-                context, title=f"turn {turn}", max_tokens=max_tokens, stop=[ASKED, CALCULATED], grammar=scope.supported(TURN)
+                context,
+                title=f"turn {turn}",
+                max_tokens=max_tokens,
+                stop=[ASKED, CALCULATED],
+                grammar=scope.supported(TURN),
             )
             if ANSWER in written.text:
                 return _between(written.text, ANSWER, ANSWER_END)

@@ -37,7 +37,9 @@ def tim(tools: Sequence[Tool] | None = None, *, max_tokens: int = 2048) -> Graph
             context = await scope.extend(written.context, result)
             grammar = written.grammar and written.grammar.force(result)
         if tree.answer is None:
-            raise FormatError(f"the task tree ended without an answer ({written.finish}); raise max_tokens={max_tokens}?")
+            raise FormatError(
+                f"the task tree ended without an answer ({written.finish}); raise max_tokens={max_tokens}?"
+            )
         return tree.answer
 
     @graph(name="tim")
