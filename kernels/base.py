@@ -1,8 +1,8 @@
 """Attention over views: what a kernel is told of a model, and what every kernel must do (DESIGN.md §4, Kernels).
 
-A kernel is made once for a model. Each step it makes one plan on the host, which all layers then use. Every kernel keeps
-the same layout of the pool: one key and one value tensor a layer, each `[kv_heads, slots, head_dim]`, keys rotated in
-their segment's frame (`rope.rotate`), values as the model made them.
+A kernel is made once for a model. Each step it makes one plan on the host, which all layers then use. All kernels keep
+the pool alike: one key and one value tensor a layer, each [kv_heads, slots, head_dim], keys rotated in their segment's
+frame (`rope.rotate`), values as the model made them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .plan import QueryBlock
 from .rope import Rope
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionShape:
     """What a kernel must know of a model. `window` is the sliding window in view positions, 0 for none."""
 
@@ -26,9 +26,9 @@ class AttentionShape:
     kv_heads: int
     head_dim: int
     rope: Rope
+    dtype: torch.dtype
+    device: torch.device
     window: int = 0
-    dtype: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
 
     @property
     def group(self) -> int:
@@ -78,4 +78,3 @@ class Attention(Protocol[Plan]):
         keys, values: [kv_heads, slots, head_dim]. Returns [rows, heads * head_dim]; a row that sees nothing gets zeros.
         """
         ...
-

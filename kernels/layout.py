@@ -4,16 +4,16 @@ Everything here is host-side arithmetic on integers. Three shapes of read come o
 
 - a *causal square*: a chunk of new tokens against its own keys;
 - a *grid*: one or more ranges of slots at equal distances, each read whole by equally many rows. A range that many
-  threads share is a grid of one (segment-major); the private tails of many threads, side by side in the pool, are one grid
+  threads share is a grid of one (segment-major); many threads' private tails, side by side in the pool, are one grid,
   without a copy;
 - a *banded* read: a grid of one in which each row sees its own slice, where a sliding window cuts into a chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import pairwise
 
 from .plan import KeyRun, QueryBlock
 
@@ -102,20 +102,114 @@ class Layout:
 
 
 def lay_out(blocks: Sequence[QueryBlock], *, slots: int, window: int) -> Layout:
-    """Cut one step into reads, over a pool of `slots` slots. A row that a read would give nothing is not in the read."""
+    """Cut one step into reads, over a pool of `slots` slots. A row to which a read would give nothing is not in it."""
     layout = Layout()
-    ranges: dict[int, list[tuple[Rows, int]]] = {}
+    whole: dict[int, list[_Whole]] = {}
+    extra = sum(block.count for block in blocks)
     for block in blocks:
         row = layout.rows
+        queries = {block.position - block.rotation: row}
         layout.slots += block.slots
         layout.angles += range(block.rotation, block.rotation + block.count)
-        queries: dict[int, int] = {block.position - block.rotation: row}
         for run in block.keys:
             if run.offset not in queries:
-                queries[run.offset] = -1 - len(layout.extra_rows)
+                first = block.position - run.offset
+                queries[run.offset] = extra + len(layout.extra_rows)
                 layout.extra_rows += range(row, row + block.count)
-                layout.extra_angles += range(block.position - run.offset, block.position - run.offset + block.count)
-            _cut(block, run, Rows(queries[run.offset], row, block.count), window, layout.reads, ranges)
-    grids = _grids(_cells(ranges), slots)
-    layout.reads += grids
+                layout.extra_angles += range(first, first + block.count)
+            for read in _cut(block, run, Rows(queries[run.offset], row, block.count), window):
+                if isinstance(read, _Whole):
+                    whole.setdefault(read.slot, []).append(read)
+                else:
+                    layout.reads.append(read)
+    cells = [cell for slot in sorted(whole) for cell in _cells(slot, whole[slot])]
+    layout.reads += _grids(cells, slots)
     return layout
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A range of slots that all of `rows` see whole."""
+
+    rows: Rows
+    slot: int
+    width: int
+
+
+def _cut(block: QueryBlock, run: KeyRun, rows: Rows, window: int) -> Iterator[Causal | Band | _Whole]:
+    """What one block reads of one run, in parts that are whole, square or banded."""
+    if window and block.position + block.count - window > run.position:
+        yield from _banded(block, run, rows, window)
+        return
+    if run.first is None:
+        if run.count and rows.count:
+            yield _Whole(rows, run.slot, run.count)
+        return
+    old = min(max(-run.first, 0), run.count)  # keys from before this step: all rows see them
+    if old:
+        yield _Whole(rows, run.slot, old)
+    start = max(run.first, 0)
+    size = min(run.count - old, rows.count - start)
+    if size <= 0:
+        return
+    new = run.slot + old
+    yield Causal(rows.part(start, start + size), new) if size > 1 else _Whole(rows.part(start, start + 1), new, 1)
+    if start + size < rows.count:
+        yield _Whole(rows.part(start + size, rows.count), new, size)
+
+
+def _banded(block: QueryBlock, run: KeyRun, rows: Rows, window: int) -> Iterator[Band | _Whole]:
+    """The same where the window hides some of the run from some of the rows."""
+    oldest = block.position - window + 1 - run.position  # the first key within the window of row 0
+    starts = [max(oldest + j, 0) for j in range(rows.count)]
+    stops = [run.count if run.first is None else min(j - run.first + 1, run.count) for j in range(rows.count)]
+    seeing = [j for j in range(rows.count) if starts[j] < stops[j]]
+    if not seeing:
+        return
+    top, bottom = seeing[0], seeing[-1] + 1  # no gap: starts and stops both grow with j
+    starts, stops, seen = starts[top:bottom], stops[top:bottom], rows.part(top, bottom)
+    slot, width = run.slot + starts[0], stops[-1] - starts[0]
+    if starts[0] == starts[-1] and stops[0] == stops[-1]:
+        yield _Whole(seen, slot, width)
+    else:
+        yield Band(seen, slot, width, tuple(s - starts[0] for s in starts), tuple(s - starts[0] for s in stops))
+
+
+def _cells(slot: int, reads: Sequence[_Whole]) -> Iterator[Cell]:
+    """Reads that begin at one slot, together; cut where those that see less end, if going on would waste too much."""
+    rest = sorted(reads, key=lambda read: read.width)
+    start = 0
+    while rest:
+        useful = sum((read.width - start) * read.rows.count for read in rest)
+        spanned = (rest[-1].width - start) * sum(read.rows.count for read in rest)
+        stop = rest[-1].width if spanned <= 2 * useful + WASTE else rest[0].width
+        limits = (min(read.width, stop) - start for read in rest)
+        yield Cell(slot + start, tuple(read.rows for read in rest), tuple(limits))
+        rest = [read for read in rest if read.width > stop]
+        start = stop
+
+
+def _grids(cells: Sequence[Cell], slots: int) -> Iterator[Grid]:
+    """Join cells of equal height that stand at equal distances. No grid reads beyond the pool's end."""
+    by_height: dict[int, list[Cell]] = {}
+    for cell in cells:
+        by_height.setdefault(cell.height, []).append(cell)
+    for row in by_height.values():
+        row.sort(key=lambda cell: cell.slot)
+        while row:
+            grid = _longest_grid(row, slots)
+            yield grid
+            row = row[len(grid.cells) :]
+
+
+def _longest_grid(cells: Sequence[Cell], slots: int) -> Grid:
+    """The longest grid that begins with the first cell."""
+    stride = cells[1].slot - cells[0].slot if len(cells) > 1 else 0
+    count, width, useful = 1, cells[0].width, cells[0].width
+    for before, cell in pairwise(cells):
+        wider = max(width, cell.width)
+        wasteful = wider * (count + 1) > 2 * (useful + cell.width) + WASTE
+        if cell.slot - before.slot != stride or not stride or cell.slot + wider > slots or wasteful:
+            break
+        count, width, useful = count + 1, wider, useful + cell.width
+    return Grid(tuple(cells[:count]), stride if count > 1 else 0, width)

@@ -1,0 +1,217 @@
+"""What config.json says of a model: the sizes and switches that the decoder needs, and what it can't do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import CheckpointError
+from ...kernels import rope
+from .families import FAMILIES, Family, has
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A decoder's sizes and switches. `sliding_window` is 0 where attention sees everything."""
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_positions: int
+    norm_eps: float
+    rope: rope.Rope
+    sliding_window: int
+    qk_norm: bool
+    qkv_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    tied_embeddings: bool
+    stored_dtype: str
+    bos_token: int | None
+    eos_tokens: tuple[int, ...]
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> ModelConfig:
+        """Read `directory`/config.json. Raises CheckpointError, naming all that is missing or unsupported."""
+        config = read_config(directory)
+        if found := problems(config):
+            listed = "; ".join(found)
+            raise CheckpointError(
+                f"checkpoint at {directory} can't be used: {listed}. Use a checkpoint of one of the families "
+                f"{', '.join(FAMILIES)}; `plait models check {directory}` lists what keeps this one out"
+            )
+        return cls._from_sound(config)
+
+    @classmethod
+    def _from_sound(cls, config: Json) -> ModelConfig:
+        family = FAMILIES[config["model_type"]]
+        head_dim = _head_dim(config, family)
+        return cls(
+            family=config["model_type"],
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            kv_heads=_kv_heads(config),
+            head_dim=head_dim,
+            max_positions=config["max_position_embeddings"],
+            norm_eps=config.get("rms_norm_eps", 1e-6),
+            rope=rope.Rope.from_parameters(_rope_parameters(config), head_dim),
+            sliding_window=_sliding_window(config, family),
+            qk_norm=family.qk_norm,
+            qkv_bias=has(family.qkv_bias, config),
+            output_bias=has(family.output_bias, config),
+            mlp_bias=has(family.mlp_bias, config),
+            tied_embeddings=config.get("tie_word_embeddings", False),
+            stored_dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
+            bos_token=config.get("bos_token_id"),
+            eos_tokens=_tokens(config.get("eos_token_id")),
+        )
+
+    def kv_bytes_per_token(self, element_bytes: int = 4) -> int:
+        """Pool bytes that one token takes, over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * element_bytes
+
+
+def read_config(directory: str | Path) -> Json:
+    """config.json as it stands. Raises CheckpointError if it is missing or no JSON object."""
+    path = Path(directory) / "config.json"
+    if not Path(directory).is_dir():
+        raise CheckpointError(f"no checkpoint at {directory}: give a folder in Hugging Face layout")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"checkpoint at {directory} has no config.json: give a folder in Hugging Face layout"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}. Fetch the checkpoint again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is no JSON object. Fetch the checkpoint again")
+    return config
+
+
+def problems(config: Json) -> list[str]:
+    """All that keeps a model from being used, each in one clause; empty if nothing does."""
+    kind = str(config.get("model_type"))
+    if kind not in FAMILIES:
+        return [f"model type '{kind}' (supported: {', '.join(FAMILIES)})"]
+    sizes = _size_problems(config)
+    return sizes or _feature_problems(config, FAMILIES[kind])
+
+
+# ---- what is wrong
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+)
+_OPTIONAL_SIZES = ("num_key_value_heads", "head_dim")
+
+
+def _size_problems(config: Json) -> list[str]:
+    found = [f"'{name}' is missing from config.json" for name in _SIZES if config.get(name) is None]
+    given = [(name, config[name]) for name in _SIZES + _OPTIONAL_SIZES if config.get(name) is not None]
+    found += [f"'{name}' is {value!r}, not a positive integer" for name, value in given if not _is_size(value)]
+    eps = config.get("rms_norm_eps", 1e-6)
+    if not isinstance(eps, float | int) or eps < 0:
+        found.append(f"'rms_norm_eps' is {eps!r}, not a small positive number")
+    return found
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _feature_problems(config: Json, family: Family) -> list[str]:
+    found = []
+    architectures = config.get("architectures") or [family.architecture]
+    if family.architecture not in architectures:
+        found.append(f"architecture '{architectures[0]}' (supported: {family.architecture})")
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "unknown")
+        found.append(f"quantised weights ('{method}'; supported: float32, bfloat16, float16)")
+    if config.get("hidden_act", "silu") not in ("silu", "swish"):
+        found.append(f"activation '{config['hidden_act']}' (supported: silu)")
+    if config["num_attention_heads"] % _kv_heads(config):
+        found.append(f"{config['num_attention_heads']} heads over {_kv_heads(config)} key-value heads, not a multiple")
+    if not config.get("head_dim") and config["hidden_size"] % config["num_attention_heads"]:
+        found.append("no 'head_dim', and 'hidden_size' is no multiple of 'num_attention_heads'")
+    if _head_dim(config, family) % 2:
+        found.append(f"head_dim {_head_dim(config, family)} is odd, so pairs can't be rotated")
+    return found + rope.problems(_rope_parameters(config)) + _window_problems(config, family)
+
+
+def _window_problems(config: Json, family: Family) -> list[str]:
+    if len(_layer_kinds(config, family)) > 1:
+        return ["sliding window in some layers only ('layer_types', 'max_window_layers'; supported: all or none)"]
+    if unknown := _layer_kinds(config, family) - {"full_attention", "sliding_attention"}:
+        return [f"layer type '{unknown.pop()}' (supported: full_attention, sliding_attention)"]
+    return []
+
+
+# ---- reading one setting
+
+
+def _kv_heads(config: Json) -> int:
+    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
+
+
+def _head_dim(config: Json, family: Family) -> int:
+    divided = config["hidden_size"] // config["num_attention_heads"]
+    return int(config.get("head_dim") or family.default_head_dim or divided)
+
+
+def _rope_parameters(config: Json) -> Json:
+    """The rope parameters in the style of `transformers` 5, from either style."""
+    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    given["rope_type"] = given.get("rope_type") or given.pop("type", None) or "default"
+    for name, default in (("rope_theta", 10_000.0), ("partial_rotary_factor", 1.0)):
+        if given.get(name) is None:
+            given[name] = config.get(name) or default
+    original = config.get("original_max_position_embeddings") or given.get("original_max_position_embeddings")
+    given["original_max_position_embeddings"] = original or config["max_position_embeddings"]
+    if given["rope_type"] == "yarn" and given.get("factor") is None:
+        given["factor"] = config["max_position_embeddings"] / given["original_max_position_embeddings"]
+    return given
+
+
+def _sliding_window(config: Json, family: Family) -> int:
+    if _layer_kinds(config, family) == {"full_attention"}:
+        return 0
+    return int(config.get("sliding_window", family.default_window) or 0)
+
+
+def _layer_kinds(config: Json, family: Family) -> set[str]:
+    """The kinds of attention that the layers have."""
+    if family.window == "never" or config.get("sliding_window", family.default_window) is None:
+        return {"full_attention"}
+    if family.window == "sliding_window":
+        return {"sliding_attention"}
+    if config.get("layer_types"):
+        return set(config["layer_types"])
+    if not config.get("use_sliding_window", False):
+        return {"full_attention"}
+    first = config.get("max_window_layers", 28)
+    return {"sliding_attention" if i >= first else "full_attention" for i in range(config["num_hidden_layers"])}
+
+
+def _tokens(value: int | list[int] | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,201 @@
+"""The model: a Llama-like decoder, whole, over views (DESIGN.md §4, Models)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...kernels import Attention, AttentionShape, QueryBlock, StepPlan, attention
+from .checkpoint import Checkpoint, dtype_for
+from .config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's weights, [out, in]; norms are folded into what follows. qk_norm: [heads + kv_heads, head_dim]."""
+
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    qk_norm: Tensor | None
+    output: Tensor
+    output_bias: Tensor | None
+    gate_up: Tensor
+    gate_up_bias: Tensor | None
+    down: Tensor
+    down_bias: Tensor | None
+
+
+class Decoder:
+    """Encodes new tokens against a pool of keys and values. It knows no threads: the plan says who sees what."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        attention: Attention[Any],
+        embedding: Tensor,
+        layers: Sequence[Layer],
+        norm: Tensor,
+        head: Tensor,
+    ) -> None:
+        self.config = config
+        self.attention = attention
+        self._embedding = embedding
+        self._layers = tuple(layers)
+        self._norm = norm
+        self._head = head
+        self._hidden_floor = _norm_floor(config.hidden_size, config.norm_eps)
+        self._head_floor = _norm_floor(config.head_dim, config.norm_eps)
+
+    @classmethod
+    def load(cls, directory: str | Path, *, dtype: str = "auto", device: str = "cpu", kernel: str = "auto") -> Decoder:
+        """Load a folder in Hugging Face layout. Raises CheckpointError for anything that is not as it must be."""
+        config = ModelConfig.from_directory(directory)
+        place = torch.device(device)
+        return _Loader(config, Checkpoint(directory), dtype_for(dtype, config.stored_dtype, place), place).load(kernel)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.attention.shape.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.attention.shape.device
+
+    def new_pool(self, slots: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Zeroed keys and values of every layer, each [kv_heads, slots, head_dim]."""
+        shape = (self.config.kv_heads, slots, self.config.head_dim)
+        keys = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in self._layers]
+        return keys, [torch.zeros_like(of_layer) for of_layer in keys]
+
+    def plan(self, blocks: Sequence[QueryBlock], slots: int) -> StepPlan:
+        """Plan one step over a pool of `slots` slots."""
+        plan: StepPlan = self.attention.plan(blocks, slots)
+        return plan
+
+    @torch.inference_mode()
+    def forward(
+        self, ids: Tensor, plan: StepPlan, keys: Sequence[Tensor], values: Sequence[Tensor], rows: Tensor | None = None
+    ) -> Tensor:
+        """Logits, float32 [rows, vocab], of the chosen rows (None: all). Writes the new tokens' K/V to the pool."""
+        hidden = self.hidden(ids, plan, keys, values)
+        return self.logits(hidden if rows is None else hidden[rows])
+
+    @torch.inference_mode()
+    def hidden(self, ids: Tensor, plan: StepPlan, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+        """Last hidden states, before the final norm: [rows, hidden_size]."""
+        config = self.config
+        rotated = config.heads + config.kv_heads
+        x = self._embedding[ids]
+        for layer, layer_keys, layer_values in zip(self._layers, keys, values, strict=True):
+            qkv = F.linear(_normed(x, self._hidden_floor), layer.qkv, layer.qkv_bias).unflatten(
+                1, (-1, config.head_dim)
+            )
+            qk, v = qkv[:, :rotated], qkv[:, rotated:]
+            if layer.qk_norm is not None:
+                qk = _normed(qk, self._head_floor) * layer.qk_norm
+            attended = self.attention.attend(plan, qk, v, layer_keys, layer_values)
+            x = x + F.linear(attended, layer.output, layer.output_bias)
+            gate, up = F.linear(_normed(x, self._hidden_floor), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
+            x = x + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
+        return x
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states, float32 (float64 in a float64 model)."""
+        logits = F.linear(_normed(hidden, self._hidden_floor) * self._norm, self._head)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _normed(x: Tensor, floor: Tensor) -> Tensor:
+    """RMS norm short of a factor sqrt(size), which the loader folds into what follows; computed in float32."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    return (x / length.hypot_(floor)).to(x.dtype)
+
+
+def _norm_floor(size: int, eps: float) -> Tensor:
+    return torch.tensor(math.sqrt(size * eps), dtype=torch.float64)
+
+
+class _Loader:
+    """Turns stored tensors into the decoder's: fused, norms folded in, pairs interleaved for `rope.rotate`."""
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+        self.config = config
+        self.checkpoint = checkpoint
+        self.dtype = dtype
+        self.device = device
+        half = config.head_dim // 2
+        self._pairs = torch.arange(config.head_dim).view(2, half).t().flatten()
+
+    def load(self, kernel: str) -> Decoder:
+        config = self.config
+        table = (config.vocab_size, config.hidden_size)
+        embedding = self._own(self._stored("model.embed_tokens.weight", *table))
+        head = embedding if config.tied_embeddings else self._own(self._stored("lm_head.weight", *table))
+        layers = [self._layer(f"model.layers.{index}") for index in range(config.layers)]
+        norm = self._own(self._norm("model.norm", config.hidden_size))
+        self.checkpoint.refuse_unread(except_for=["lm_head.weight"] if config.tied_embeddings else [])
+        shape = AttentionShape(
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            rope=config.rope,
+            dtype=self.dtype,
+            device=self.device,
+            window=config.sliding_window,
+        )
+        return Decoder(config, attention(shape, kernel), embedding, layers, norm, head)
+
+    def _layer(self, prefix: str) -> Layer:
+        config = self.config
+        size, inner, heads = config.hidden_size, config.intermediate_size, config.heads * config.head_dim
+        before_attention = self._norm(f"{prefix}.input_layernorm", size)
+        before_mlp = self._norm(f"{prefix}.post_attention_layernorm", size)
+        return Layer(
+            qkv=self._own(self._qkv(f"{prefix}.self_attn", "weight", (size,)) * before_attention),
+            qkv_bias=self._own(self._qkv(f"{prefix}.self_attn", "bias", ())) if config.qkv_bias else None,
+            qk_norm=self._own(self._qk_norm(f"{prefix}.self_attn")) if config.qk_norm else None,
+            output=self._own(self._stored(f"{prefix}.self_attn.o_proj.weight", size, heads)),
+            output_bias=self._own(self._stored(f"{prefix}.self_attn.o_proj.bias", size))
+            if config.output_bias
+            else None,
+            gate_up=self._own(self._gate_up(f"{prefix}.mlp", "weight", (size,)) * before_mlp),
+            gate_up_bias=self._own(self._gate_up(f"{prefix}.mlp", "bias", ())) if config.mlp_bias else None,
+            down=self._own(self._stored(f"{prefix}.mlp.down_proj.weight", size, inner)),
+            down_bias=self._own(self._stored(f"{prefix}.mlp.down_proj.bias", size)) if config.mlp_bias else None,
+        )
+
+    def _qkv(self, prefix: str, kind: str, tail: tuple[int, ...]) -> Tensor:
+        config = self.config
+        q = self._stored(f"{prefix}.q_proj.{kind}", config.heads * config.head_dim, *tail)
+        k = self._stored(f"{prefix}.k_proj.{kind}", config.kv_heads * config.head_dim, *tail)
+        v = self._stored(f"{prefix}.v_proj.{kind}", config.kv_heads * config.head_dim, *tail)
+        qk = torch.cat((q, k)).unflatten(0, (-1, config.head_dim))
+        return torch.cat((qk[:, self._pairs].flatten(0, 1), v))
+
+    def _qk_norm(self, prefix: str) -> Tensor:
+        config = self.config
+        q, k = (self._norm(f"{prefix}.{name}_norm", config.head_dim)[self._pairs] for name in "qk")
+        return torch.cat((q.expand(config.heads, -1), k.expand(config.kv_heads, -1)))
+
+    def _gate_up(self, prefix: str, kind: str, tail: tuple[int, ...]) -> Tensor:
+        inner = self.config.intermediate_size
+        return torch.cat([self._stored(f"{prefix}.{name}_proj.{kind}", inner, *tail) for name in ("gate", "up")])
+
+    def _norm(self, name: str, size: int) -> Tensor:
+        """Its weights with the factor that `_normed` leaves out."""
+        return self._stored(f"{name}.weight", size) * math.sqrt(size)
+
+    def _stored(self, name: str, *shape: int) -> Tensor:
+        """In float32 (or float64), in which all folding is done."""
+        return self.checkpoint.tensor(name, shape).to(torch.promote_types(self.dtype, torch.float32))
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype).contiguous()
