@@ -14,14 +14,33 @@ if TYPE_CHECKING:
     from . import recipes, tools
     from .engines import open_engine
     from .errors import PlaitError
+    from .orchestrator import Builder, Graph, Limits, Outcome, Scope, graph
 
 _HOME = {
+    "Builder": "orchestrator",
+    "Graph": "orchestrator",
+    "Limits": "orchestrator",
+    "Outcome": "orchestrator",
     "PlaitError": "errors",
+    "Scope": "orchestrator",
+    "graph": "orchestrator",
     "open_engine": "engines",
 }
 _MODULES = {"recipes", "tools"}
 
-__all__ = ["PlaitError", "__version__", "open_engine", "recipes", "tools"]
+__all__ = [
+    "Builder",
+    "Graph",
+    "Limits",
+    "Outcome",
+    "PlaitError",
+    "Scope",
+    "__version__",
+    "graph",
+    "open_engine",
+    "recipes",
+    "tools",
+]
 
 
 def __getattr__(name: str) -> object:

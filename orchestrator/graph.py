@@ -1,0 +1,275 @@
+"""The reasoning graph: an immutable value of typed nodes and edges (DESIGN.md §6)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+
+from ..engines.base import GREEDY, Grammar, Sampling
+from ..tools import Retry, Tool
+from ..tools.retry import NEVER
+from .limits import UNLIMITED, Limits
+from .types import name_of
+
+if TYPE_CHECKING:
+    from ..engines.base import Engine
+    from .events import Event
+    from .run import Run
+    from .template import Template
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The line of the user's code that made a node."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+# ---- what flows into a node
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The value of another node, or a field of it."""
+
+    node: str
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A Python value given as it is."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list written out, with references among its items."""
+
+    items: tuple[Argument, ...]
+
+
+Argument: TypeAlias = Edge | Fixed | Items
+
+
+def edges_of(argument: Argument) -> Iterator[Edge]:
+    """The edges in an argument."""
+    match argument:
+        case Edge():
+            yield argument
+        case Items(items):
+            for item in items:
+                yield from edges_of(item)
+
+
+def value_of(argument: Argument, values: Mapping[str, Any]) -> Any:
+    """What an argument stands for, given the values of the nodes."""
+    if isinstance(argument, Edge):
+        value = values[argument.node]
+        for name in argument.path:
+            value = getattr(value, name)
+        return value
+    if isinstance(argument, Fixed):
+        return argument.value
+    return [value_of(item, values) for item in argument.items]
+
+
+# ---- nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What all nodes have: a name, the type of the value, where it was written, arguments, and limits of its own.
+
+    `after` names the node whose context this one continues; `needs` are the capabilities it asks of an engine.
+    """
+
+    kind: ClassVar[str] = "node"
+
+    name: str
+    where: Where
+    type: Any
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    after: str = ""
+    timeout: float = math.inf
+    retry: Retry = NEVER
+    needs: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @property
+    def sources(self) -> set[str]:
+        """The names of the nodes that this one waits for."""
+        found = {edge.node for argument in self.arguments.values() for edge in edges_of(argument)}
+        return found | {self.after} if self.after else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input(Node):
+    """A value that the caller gives; `default` is `inspect.Parameter.empty` where there is none."""
+
+    kind: ClassVar[str] = "input"
+    default: Any = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant(Node):
+    """A value that is the same in every run."""
+
+    kind: ClassVar[str] = "constant"
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Think(Node):
+    """A generation: the template with its values as the user's message, then `samples` answers."""
+
+    kind: ClassVar[str] = "think"
+    template: Template
+    system: str = ""
+    returns: Any = str
+    grammar: Grammar | None = None
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = GREEDY
+    samples: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Node):
+    """A tool call."""
+
+    kind: ClassVar[str] = "call"
+    tool: Tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map(Node):
+    """A tool or function applied to every element of the list in the argument `over`, at most `cap` at once."""
+
+    kind: ClassVar[str] = "map"
+    target: Tool | Callable[..., Any]
+    over: str
+    cap: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function(Node):
+    """A Python function; a plain one runs in the event loop and should be quick."""
+
+    kind: ClassVar[str] = "function"
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drive(Node):
+    """A driver: an async function of a Scope that grows nodes while it runs."""
+
+    kind: ClassVar[str] = "drive"
+    driver: Callable[..., Any]
+
+
+# ---- the graph
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph(Generic[T]):
+    """Nodes in the order in which they were written, and the argument that is the result.
+
+    Made by `@plait.graph`; checked when it is made. Raises GraphError.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    result: Argument
+    returns: Any
+    where: Where
+
+    def __post_init__(self) -> None:
+        from .checks import check_graph
+
+        check_graph(self)
+
+    def __getitem__(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, Input))
+
+    async def run(
+        self,
+        *inputs: object,
+        engine: Engine | str | None = "local",
+        seed: int = 0,
+        limits: Limits = UNLIMITED,
+        listeners: Sequence[Callable[[Event], None]] = (),
+    ) -> T:
+        """Run the graph and give its value. An engine given by name is opened and closed by the run.
+
+        `listeners` are called with every event. Raises InputError, GraphError, NodeError.
+        """
+        from .run import run_graph
+
+        return await run_graph(self, inputs, engine=engine, seed=seed, limits=limits, listeners=listeners)
+
+    def run_sync(
+        self,
+        *inputs: object,
+        engine: Engine | str | None = "local",
+        seed: int = 0,
+        limits: Limits = UNLIMITED,
+        listeners: Sequence[Callable[[Event], None]] = (),
+    ) -> T:
+        """`run` for code without an event loop."""
+        from .sync import wait
+
+        return wait(lambda: self.run(*inputs, engine=engine, seed=seed, limits=limits, listeners=listeners))
+
+    def stream(
+        self,
+        *inputs: object,
+        engine: Engine | str | None = "local",
+        seed: int = 0,
+        limits: Limits = UNLIMITED,
+        listeners: Sequence[Callable[[Event], None]] = (),
+    ) -> AbstractAsyncContextManager[Run[T]]:
+        """`async with graph.stream(…) as run: async for event in run: …`, then `run.value`, `run.usage`.
+
+        Leaving the block early cancels the run.
+        """
+        from .run import stream_graph
+
+        return stream_graph(self, inputs, engine=engine, seed=seed, limits=limits, listeners=listeners)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The graph's structure as JSON values."""
+        from .drawing import graph_dict
+
+        return graph_dict(self)
+
+    def mermaid(self) -> str:
+        """The graph as a Mermaid flowchart."""
+        from .drawing import mermaid
+
+        return mermaid(self)
+
+    def __repr__(self) -> str:
+        takes = ", ".join(f"{node.name}: {name_of(node.type)}" for node in self.inputs)
+        return f"<Graph {self.name}({takes}) -> {name_of(self.returns)}, {len(self.nodes)} nodes>"

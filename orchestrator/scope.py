@@ -1,0 +1,358 @@
+"""The scope of a running node: all that it may do. Written nodes and drivers run through the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Concatenate, Self, TypeAlias, TypeVar
+from weakref import WeakSet
+
+from ..engines.base import (
+    GREEDY,
+    Context,
+    Engine,
+    Generation,
+    Grammar,
+    GrammarState,
+    Mode,
+    Placement,
+    Prompt,
+    Sampling,
+)
+from ..errors import RunError, ToolError
+from ..tools import Tool, render
+from ..usage import Usage
+from .events import EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote, NodeStarted, NodeText
+from .limits import Gates
+from .meter import START, Clock, Meter
+from .stream import ScopeStream
+from .together import together
+
+T = TypeVar("T")
+Child: TypeAlias = "Callable[[Scope], Awaitable[T]]"
+
+SUMMARY_LENGTH = 200
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all scopes of one run have in common. `contexts` are those made so far that may still hold tokens."""
+
+    engine: Engine | None
+    events: EventLog
+    gates: Gates
+    seed: int
+    contexts: WeakSet[Any] = field(default_factory=WeakSet)
+
+    def release_all(self) -> None:
+        for context in list(self.contexts):
+            context.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a tool call ended: a value, or the error as a value. `text` is what a model is shown."""
+
+    value: Any
+    error: ToolError | None
+    seconds: float
+    text: str
+
+
+class Scope:
+    """A running node. `path` names it in the run, `kind` and `title` describe it.
+
+    Every operation is counted in `usage`, reported as an event, and held to the run's limits. A scope that closes
+    closes the children that it left open. One chain of thought a scope: what runs side by side gets a scope each, from
+    `grow`, `settle` or `gather`.
+    """
+
+    __slots__ = ("_children", "_generations", "_grown", "_open", "_parent", "_shared", "kind", "meter", "path", "title")
+
+    def __init__(
+        self,
+        shared: Shared,
+        path: str = "",
+        kind: str = "run",
+        title: str = "",
+        parent: Scope | None = None,
+        start: Clock = START,
+    ) -> None:
+        self._shared = shared
+        self._parent = parent
+        self._children: dict[str, Scope] = {}
+        self._grown = 0
+        self._generations = 0
+        self._open = True
+        self.path = path
+        self.kind = kind
+        self.title = title
+        self.meter: Meter = Meter(parent.meter if parent else None, start)
+
+    @property
+    def engine(self) -> Engine:
+        """The run's engine. Raises RunError in a run without one."""
+        if self._shared.engine is None:
+            raise RunError(f"node '{self.path}' asks for an engine, but the run has none; pass engine=…")
+        return self._shared.engine
+
+    @property
+    def seed(self) -> int:
+        """The node's own seed, the same in every run with the same seed."""
+        return derive_seed(self._shared.seed, self.path)
+
+    @property
+    def usage(self) -> Usage:
+        return self.meter.usage
+
+    def supported(self, grammar: Grammar) -> Grammar | None:
+        """The grammar, if the engine can hold a generation to it; else None, and the driver must read what comes."""
+        return grammar if type(grammar).__name__ in self.engine.capabilities.grammars else None
+
+    # ---- contexts
+
+    async def start(self, prompt: Prompt) -> Context:
+        """A new context that holds the prompt."""
+        return self._made(await self.engine.start(prompt))
+
+    async def extend(self, context: Context, prompt: Prompt) -> Context:
+        """The context with text or messages appended."""
+        return self._made(await context.extend(prompt))
+
+    async def prune(self, context: Context, start: int, stop: int, *, mode: Mode) -> Context:
+        """The context without the tokens [start, stop)."""
+        return self._made(await context.prune(start, stop, mode=mode))
+
+    async def splice(self, context: Context, others: Sequence[Context], *, at: Placement, mode: Mode) -> Context:
+        """The context with what the others hold beyond their common prefix with it."""
+        return self._made(await context.splice(others, at=at, mode=mode))
+
+    async def score(self, context: Context, continuations: Sequence[str]) -> list[float]:
+        """Summed log-probability of each continuation."""
+        async with self._shared.gates.for_generation():
+            return await context.score(continuations)
+
+    def stream(
+        self,
+        context: Context,
+        *,
+        title: str = "",
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> ScopeStream:
+        """Generate: `async with scope.stream(context) as s: async for chunk in s: …; s.result`.
+
+        With a title the generation is a node of its own. Sampling is seeded from the run's seed, this node's path and
+        the number of generations before in it.
+        """
+        scope = self.grow("think", title) if title else self
+        index, self._generations = self._generations, self._generations + 1
+        seeded = replace(sampling, seed=derive_seed(self._shared.seed, self.path, index, sampling.seed))
+        inner = context.stream(max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=seeded)
+        return ScopeStream(inner, scope, self._shared.gates.for_generation(), grown=bool(title))
+
+    async def generate(
+        self,
+        context: Context,
+        *,
+        title: str = "",
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> Generation:
+        """`stream` to its end."""
+        async with self.stream(
+            context, title=title, max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=sampling
+        ) as stream:
+            async for _ in stream:
+                pass
+        return stream.result
+
+    # ---- children
+
+    def grow(self, kind: str, title: str) -> Scope:
+        """Open a child node; close it with `finish` or `fail`, or use it in `with`."""
+        return self._grow(kind, title, slug(title))
+
+    async def call(self, tool: Tool[..., T], arguments: Mapping[str, object], *, title: str = "") -> T:
+        """Call a tool as a child node, under the caps. Raises ToolError."""
+        return await self._call(self._grow_call(tool, arguments, title), tool, arguments)
+
+    async def settle(self, calls: Sequence[tuple[Tool, Mapping[str, object]]]) -> list[Outcome]:
+        """Call all at once, under the caps. Outcomes stand in the calls' order; a failed call is an outcome too."""
+        children = [self._grow_call(tool, arguments, "") for tool, arguments in calls]
+        jobs = [
+            partial(self._settle, child, tool, arguments)
+            for child, (tool, arguments) in zip(children, calls, strict=True)
+        ]
+        return await together(jobs) if jobs else []
+
+    async def gather(self, children: Sequence[tuple[str, Child[T]]], *, kind: str = "thread") -> list[T]:
+        """Run `(title, async function of a scope)` pairs side by side, each as a child node; results in order.
+
+        The first failure cancels the others and is raised.
+        """
+        jobs = [partial(run_in, self.grow(kind, title), function) for title, function in children]
+        return await together(jobs) if jobs else []
+
+    # ---- reports
+
+    def text(self, text: str, tokens: int = 0) -> None:
+        """Report text as generated by this node."""
+        if self._shared.events.active:
+            self._shared.events.emit(NodeText, path=self.path, text=text, tokens=tokens)
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Report anything else."""
+        self._shared.events.emit(NodeNote, path=self.path, name=name, data=data)
+
+    def opened(self) -> Self:
+        """Report the start. `grow` does this."""
+        if self._shared.events.active:
+            parent = self._parent.path if self._parent else ""
+            self._shared.events.emit(NodeStarted, path=self.path, kind=self.kind, title=self.title, parent=parent)
+        return self
+
+    def finish(self, value: object = None) -> None:
+        """Close the node, and children left open. Idempotent."""
+        if self._close(Scope.finish):
+            if self._parent is not None:
+                self._parent.meter.join(self.meter.clock)
+            self._report(NodeFinished, summary=summarise(value) if self._shared.events.active else "")
+
+    def fail(self, error: BaseException) -> None:
+        """Close the node as failed; children left open are cancelled. Idempotent."""
+        if self._close(Scope.cancel):
+            blame(error, self.path)
+            self._report(NodeFailed, error=type(error).__name__, message=str(error))
+
+    def cancel(self) -> None:
+        """Close the node as cancelled. Idempotent."""
+        if self._close(Scope.cancel):
+            self._report(NodeCancelled)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        elif isinstance(error, Exception):
+            self.fail(error)
+        else:
+            self.cancel()
+
+    # ---- parts
+
+    def _made(self, context: Context) -> Context:
+        return self.keep(context, context.usage)
+
+    def keep(self, context: Context, usage: Usage) -> Context:
+        """Count what a context has cost, and see to it that it is released when the run ends."""
+        self.meter.record(usage)
+        with suppress(TypeError):  # an engine's contexts need not be weakly referable; then the collector releases them
+            self._shared.contexts.add(context)
+        return context
+
+    def _grow(self, kind: str, title: str, label: str) -> Scope:
+        self._grown += 1
+        path = "/".join(part for part in (self.path, f"{self._grown}-{label}") if part)
+        child = Scope(self._shared, path, kind, title, self, self.meter.clock)
+        self._children[path] = child
+        return child.opened()
+
+    def _grow_call(self, tool: Tool, arguments: Mapping[str, object], title: str) -> Scope:
+        return self._grow("call", title or show_call(tool, arguments), slug(tool.name))
+
+    async def _call(self, child: Scope, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
+        with child:
+            value = await child.invoke(tool, arguments)
+            child.finish(value)
+            return value
+
+    async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
+        """Call a tool as this node itself, under the caps. Raises ToolError."""
+        async with self._shared.gates.for_call(tool):
+            self.meter.record(Usage(calls=1, cost=tool.cost))
+            return await tool.invoke(arguments)
+
+    async def _settle(self, child: Scope, tool: Tool, arguments: Mapping[str, object]) -> Outcome:
+        try:
+            value = await self._call(child, tool, arguments)
+            return Outcome(value, None, child.meter.seconds, render(value))
+        except ToolError as error:
+            return Outcome(None, error, child.meter.seconds, f"error: {error}")
+
+    def _close(self, rest: Callable[[Scope], None]) -> bool:
+        if not self._open:
+            return False
+        self._open = False
+        for child in list(self._children.values()):
+            rest(child)
+        if self._parent is not None:
+            self._parent._children.pop(self.path, None)
+        return True
+
+    def _report(self, kind: type[NodeFinished | NodeFailed | NodeCancelled], **fields: object) -> None:
+        if self._shared.events.active:
+            usage = self.meter.usage
+            self._shared.events.emit(kind, path=self.path, usage=usage, seconds=usage.seconds, **fields)
+
+
+Driver: TypeAlias = Callable[Concatenate[Scope, ...], Awaitable[T]]
+
+
+async def run_in(scope: Scope, function: Child[T]) -> T:
+    """Run an async function of a scope in it, and close it with the value."""
+    with scope:
+        value = await function(scope)
+        scope.finish(value)
+        return value
+
+
+def derive_seed(seed: int, path: str, *rest: int) -> int:
+    """A seed for one thing in a run: the same for the same arguments on every machine. 63 bits."""
+    text = "\0".join([str(seed), path, *map(str, rest)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def slug(title: str, length: int = 24) -> str:
+    """A title as a part of a path."""
+    words = "".join(letter if letter.isalnum() else " " for letter in title[: 2 * length]).split()
+    return "-".join(words)[:length].strip("-") or "node"
+
+
+def show_call(tool: Tool, arguments: Mapping[str, object]) -> str:
+    """A call as it is written in code, cut short."""
+    shown = f"{tool.name}({', '.join(f'{name}={value!r}' for name, value in dict(arguments).items())})"
+    return shown if len(shown) <= SUMMARY_LENGTH else shown[: SUMMARY_LENGTH - 1] + "…"
+
+
+def summarise(value: object) -> str:
+    """A value as text, cut short."""
+    try:
+        text = "" if value is None else render(value)
+    except ToolError:
+        text = repr(value)
+    return text if len(text) <= SUMMARY_LENGTH else text[: SUMMARY_LENGTH - 1] + "…"
+
+
+def blame(error: BaseException, path: str) -> None:
+    """Note on an error the innermost node that it comes from."""
+    if not hasattr(error, "plait_path"):
+        with suppress(AttributeError):
+            error.plait_path = path  # type: ignore[attr-defined]
+
+
+def origin(error: BaseException, path: str) -> str:
+    """The innermost node that an error comes from; `path` if none was noted."""
+    return getattr(error, "plait_path", path)

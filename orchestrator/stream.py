@@ -1,0 +1,81 @@
+"""A generation in a scope: the engine's stream with its text reported, its tokens counted and its place given back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..engines.base import Chunk, Generation, GenerationStream
+from ..usage import Usage
+
+if TYPE_CHECKING:
+    from .limits import Pass
+    from .scope import Scope
+
+
+class ScopeStream:
+    """Used like a GenerationStream. A generation left early is charged for what it has said."""
+
+    def __init__(self, inner: GenerationStream, scope: Scope, place: Pass, *, grown: bool) -> None:
+        self._inner = inner
+        self._scope = scope
+        self._place = place
+        self._grown = grown
+        self._chunks: AsyncIterator[Chunk] | None = None
+        self._said = 0
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._place.__aenter__()
+            await self._inner.__aenter__()
+        except BaseException as error:
+            self._place.release()
+            if self._grown:
+                self._scope.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._inner.__aexit__(kind, error, trace)
+        finally:
+            self._place.release()
+            if not self._ended:
+                self._scope.meter.record(Usage(generated=self._said, steps=self._said, critical_path=self._said))
+            if self._grown:
+                self._scope.__exit__(kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._chunks is None:
+            self._chunks = aiter(self._inner)
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._end()
+            raise
+        self._said += chunk.tokens
+        self._scope.text(chunk.text, chunk.tokens)
+        return chunk
+
+    @property
+    def result(self) -> Generation:
+        """The finished generation; raises EngineError before the stream has ended."""
+        return self._inner.result
+
+    def _end(self) -> None:
+        """The place is given back as soon as the last token is there, whatever the block does then."""
+        self._place.release()
+        if self._ended:
+            return
+        self._ended = True
+        written = self._inner.result
+        self._scope.keep(written.context, written.usage)
+        if self._grown:
+            self._scope.finish(written.text)
