@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .engines import open_engine
     from .errors import PlaitError
     from .orchestrator import Builder, Graph, Limits, Outcome, Scope, graph
+    from .tools import tool
 
 _HOME = {
     "Builder": "orchestrator",
@@ -25,6 +26,7 @@ _HOME = {
     "Scope": "orchestrator",
     "graph": "orchestrator",
     "open_engine": "engines",
+    "tool": "tools",
 }
 _MODULES = {"recipes", "tools"}
 
@@ -39,6 +41,7 @@ __all__ = [
     "graph",
     "open_engine",
     "recipes",
+    "tool",
     "tools",
 ]
 
