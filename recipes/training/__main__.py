@@ -18,7 +18,8 @@ def main() -> None:
     train.add_argument("--device", default="cpu", help="cpu or cuda")
     train.add_argument("--resume", type=Path, help="checkpoint to go on from")
     train.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
-    train.add_argument("--step-tokens", type=int, default=7000, help="tokens an update")
+    train.add_argument("--step-tokens", type=int, default=5500, help="tokens an update")
+    train.add_argument("--eager", action="store_true", help="do not compile the layers")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--shape", nargs="*", default=[], metavar="NAME=SIZE", help="sizes other than the default")
     train.add_argument("--shares", nargs="*", default=[], metavar="SKILL=SHARE", help="shares other than the default")
@@ -45,6 +46,7 @@ def _train(arguments: argparse.Namespace) -> None:
             rate=arguments.rate,
             step_tokens=arguments.step_tokens,
             seed=arguments.seed,
+            compile=not arguments.eager,
             shape={name: int(size) for name, size in _pairs(arguments.shape)},
             shares={**SHARES, **{name: float(share) for name, share in _pairs(arguments.shares)}},
         )

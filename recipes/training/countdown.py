@@ -154,7 +154,7 @@ def _returned(path: str) -> str:
 
 def _leaves(target: int, state: State) -> tuple[str, str]:
     """The operations on the last two numbers up to the one that hits (marked `!`), and that one."""
-    tried = []
+    tried: list[str] = []
     for text, following in expand(state):
         if following == (target,):
             return " ".join([*tried, text + "!"]), text

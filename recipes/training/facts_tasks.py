@@ -59,15 +59,18 @@ class Problem:
 class Style:
     """What a generator may draw: kinds, sizes, names and words."""
 
-    kinds: tuple[Kind, ...] = ("number", "number", "text", "text", "text") + ("total",) * 4 + ("difference",) * 4 + (
-        ("larger",) * 3 + ("smaller",) * 3
+    kinds: tuple[Kind, ...] = (
+        ("number", "number", "text", "text", "text")
+        + ("total",) * 4
+        + ("difference",) * 4
+        + (("larger",) * 3 + ("smaller",) * 3)
     )
     side_sizes: tuple[int, ...] = (1, 1, 1, 2, 2, 2, 3, 3, 3, 4)
     total_sizes: tuple[int, ...] = (2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 7)
     hop_chances: tuple[float, ...] = (0.0, 0.0, 0.3, 0.6)
     most_hops: int = 2
     least_hops: int = 0
-    most_figures: int = 12
+    most_figures: int = 8
     unknown_chance: float = 0.09
     digits: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10)
     decimal_chance: float = 0.05

@@ -96,7 +96,7 @@ def tree(asked: Problem) -> Document:
 
 
 def queries(asked: Problem) -> Document:
-    """All independent look-ups of a turn at once: relations round by round, then every figure in the question's order."""
+    """All independent look-ups of a turn at once: relations round by round, then every figure in question order."""
     return _searched("hybrid", asked, rounds(asked))
 
 
@@ -129,7 +129,11 @@ def rounds(asked: Problem) -> list[list[Lookup]]:
     chains = [resolve(asked, operand) for operand in operands]
     deepest = max(len(operand.relations) for operand in operands)
     related = [
-        [chain[depth] for operand, chain in zip(operands, chains) if depth < min(len(operand.relations), len(chain))]
+        [
+            chain[depth]
+            for operand, chain in zip(operands, chains, strict=True)
+            if depth < min(len(operand.relations), len(chain))
+        ]
         for depth in range(deepest)
     ]
     return [*related, [chain[-1] for chain in chains]]
@@ -164,7 +168,7 @@ def _escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-class _UnknownFound(Exception):
+class _UnknownError(Exception):
     """A look-up found nothing: the tree closes."""
 
 
@@ -180,7 +184,7 @@ class _TreeWriter:
         self._say(TREE_OPEN + THOUGHT)
         try:
             self._reason()
-        except _UnknownFound:
+        except _UnknownError:
             self._say((NODE_CONCLUSION + UNKNOWN) * self.open_nodes)
         self._say(TREE_ANSWER + _escaped(answer(self.asked)) + TREE_CLOSE + END)
 
@@ -222,7 +226,7 @@ class _TreeWriter:
         self.pieces.append(Piece(_escaped(result), False))
         self._say(CONCLUSION + _escaped(result))
         if result == UNKNOWN:
-            raise _UnknownFound
+            raise _UnknownError
         return result
 
     def _open(self, thought: str) -> None:

@@ -62,7 +62,7 @@ def encode(tokenizer: Tokenizer, document: Document) -> Example:
         ids = tokenizer.encode(piece.text).ids
         tokens += ids
         learnt += [piece.learnt] * len(ids)
-    following = zip(tokens[1:], learnt[1:])
+    following = zip(tokens[1:], learnt[1:], strict=True)
     return Example(tokens, [token if is_learnt else NOT_LEARNT for token, is_learnt in following] + [NOT_LEARNT])
 
 
@@ -76,17 +76,31 @@ class Stream:
         self.owed = dict.fromkeys(shares, 0.0)
 
     def batch(self, tokens: int, *, small: bool = False) -> list[Example]:
-        """About `tokens` tokens of examples, shortest first."""
+        """About `tokens` tokens of examples, at least one, shortest first."""
         examples: list[Example] = []
-        for skill, share in self.shares.items():
-            self.owed[skill] += share * tokens
-            while self.owed[skill] > 0:
-                example = encode(self.tokenizer, draw(skill, self.rng, small=small))
-                if len(example.tokens) > LONGEST:
-                    continue
-                examples.append(example)
-                self.owed[skill] -= len(example.tokens)
+        while not examples:
+            for skill, share in self.shares.items():
+                self.owed[skill] += share * tokens
+                examples += self._owed(skill, small)
         return sorted(examples, key=lambda example: len(example.tokens))
+
+    def _owed(self, skill: str, small: bool) -> Iterator[Example]:
+        while self.owed[skill] > 0:
+            example = encode(self.tokenizer, draw(skill, self.rng, small=small))
+            if len(example.tokens) <= LONGEST:
+                self.owed[skill] -= len(example.tokens)
+                yield example
+
+
+def share(examples: list[Example], rank: int, ranks: int) -> list[Example]:
+    """One rank's part of a batch, such that all ranks have about the same work; shortest first."""
+    parts: list[list[Example]] = [[] for _ in range(ranks)]
+    work = [0.0] * ranks
+    for example in reversed(examples):
+        lightest = work.index(min(work))
+        parts[lightest].append(example)
+        work[lightest] += len(example.tokens) * (1 + len(example.tokens) / 1000)
+    return parts[rank][::-1]
 
 
 def micro_batches(examples: list[Example], tokens: int) -> Iterator[list[Example]]:

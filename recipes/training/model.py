@@ -59,7 +59,8 @@ class Attention(nn.Module):
         groups = self.shape.heads // self.shape.kv_heads
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o_proj(attended.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
+        return mixed
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q: [batch, heads, length, head_dim]; k, v: [batch, kv_heads, length, head_dim]."""
@@ -80,7 +81,8 @@ class Mlp(nn.Module):
         self.down_proj = nn.Linear(shape.hidden, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        mixed: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return mixed
 
 
 class Layer(nn.Module):
@@ -95,7 +97,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        mixed: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return mixed
 
 
 class Body(nn.Module):
@@ -130,7 +133,8 @@ class LanguageModel(nn.Module):
         cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
         for layer in self.model.layers:
             x = layer(x, cos, sin)
-        return self.model.norm(x)
+        normed: Tensor = self.model.norm(x)
+        return normed
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy over the targets that are not `NOT_LEARNT`; both [batch, length]."""

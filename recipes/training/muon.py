@@ -18,7 +18,13 @@ class Muon:
     """Updates each matrix by its orthogonalised momentum, scaled to AdamW's step size (Moonlight, section 2.2)."""
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], *, momentum: float = 0.95, decay: float = 0.02, rank: int = 0, ranks: int = 1
+        self,
+        parameters: Sequence[nn.Parameter],
+        *,
+        momentum: float = 0.95,
+        decay: float = 0.02,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         shapes: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in parameters:
@@ -31,12 +37,12 @@ class Muon:
     @torch.no_grad()
     def step(self, rate: float, add_over_ranks: Callable[[Tensor], None]) -> None:
         """One step; each rank orthogonalises its share of the matrices, `add_over_ranks` sums the shares."""
-        updates = [self._share(group, momentum) for group, momentum in zip(self.groups, self.momenta)]
+        updates = [self._share(group, momentum) for group, momentum in zip(self.groups, self.momenta, strict=True)]
         flat = torch.cat([update.flatten() for update in updates])
         add_over_ranks(flat)
-        for group, update in zip(self.groups, flat.split([update.numel() for update in updates])):
+        for group, update in zip(self.groups, torch.split(flat, [update.numel() for update in updates]), strict=True):
             scale = 0.2 * max(group[0].shape) ** 0.5
-            for parameter, change in zip(group, update.view(len(group), *group[0].shape)):
+            for parameter, change in zip(group, update.view(len(group), *group[0].shape), strict=True):
                 parameter.mul_(1 - rate * self.decay).add_(change, alpha=-rate * scale)
 
     def _share(self, group: Sequence[nn.Parameter], momentum: Tensor) -> Tensor:
@@ -66,4 +72,5 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     for _ in range(_STEPS):
         square = x @ x.transpose(1, 2)
         x = first * x + (second * square + third * (square @ square)) @ x
-    return x.transpose(1, 2) if tall else x
+    result: Tensor = x.transpose(1, 2) if tall else x
+    return result

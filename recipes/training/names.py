@@ -8,70 +8,106 @@ from collections.abc import Callable, Sequence
 
 NameSource = Callable[[random.Random], str]
 
-NUMBER_ATTRIBUTES = tuple(
-    "people population area schools rivers bridges museums farms towers lakes parks shops trains ships books goals "
-    "medals songs films employees stations islands hotels forests churches students houses cars gardens height length "
-    "width depth age budget price debt exports imports weight visitors members".split()
-) + ("birth rate", "square kilometres", "gold medals", "sea ports", "life expectancy", "highest point", "tax income")
-TEXT_ATTRIBUTES = tuple(
-    "capital currency continent leader language neighbours neighbors president founder owner religion motto flag anthem "
-    "king queen region colour symbol airport author hero rival twin port".split()
-) + ("largest city", "official language", "head of state", "national animal", "highest mountain", "calling code")
-RELATIONS = tuple(
-    "capital twin owner rival founder leader neighbour neighbor parent partner sponsor port teacher president king "
-    "brother sister ally region county successor".split()
-) + ("largest city", "sister city", "oldest town", "main port")
-HELD_OUT_ATTRIBUTES = ("dragons", "lanterns", "violins", "zebras", "balloons", "cameras", "wind mills")
-HELD_OUT_TEXT_ATTRIBUTES = ("patron", "tailor", "emblem", "night guard")
-HELD_OUT_RELATIONS = ("mayor", "patron", "mentor", "oldest sister")
 
-HELD_OUT_NAMES = (
-    "Albania", "Andorra", "Armenia", "Bahrain", "Belgium", "Belize", "Botswana", "Cambodia", "Croatia", "Cuba",
-    "Denmark", "Eritrea", "Estonia", "Gabon", "Germany", "Guyana", "Honduras", "Iceland", "Jordan", "Kuwait",
-    "Lesotho", "Lithuania", "Malawi", "Mongolia", "New Zealand", "Oman", "Papua New Guinea", "Paraguay", "Qatar",
-    "Rwanda", "Saudi Arabia", "Senegal", "Sierra Leone", "Slovenia", "Sri Lanka", "Tajikistan", "Tonga", "Uruguay",
-    "Vietnam", "Zambia", "Vienna", "Prague", "Nairobi", "Buenos Aires", "Hong Kong", "Jakarta", "Lyon", "Seattle",
-    "Bogota", "Melbourne", "Cape Verde", "Kyiv",
-)  # fmt: skip
-SEEN_NAMES = tuple(
-    "Afghanistan,Algeria,Angola,Argentina,Australia,Austria,Azerbaijan,Bangladesh,Barbados,Belarus,Benin,Bhutan,Bolivia,"
-    "Brazil,Brunei,Bulgaria,Burkina Faso,Burundi,Cameroon,Canada,Chad,Chile,China,Colombia,Costa Rica,Cyprus,Czechia,"
-    "Djibouti,Dominica,Ecuador,Egypt,El Salvador,Equatorial Guinea,Eswatini,Ethiopia,Fiji,Finland,France,Georgia,Ghana,"
-    "Greece,Grenada,Guatemala,Guinea,Guinea-Bissau,Haiti,Hungary,India,Indonesia,Iran,Iraq,Ireland,Israel,Italy,Jamaica,"
-    "Japan,Kazakhstan,Kenya,Kiribati,Kosovo,Kyrgyzstan,Laos,Latvia,Lebanon,Liberia,Libya,Liechtenstein,Luxembourg,"
-    "Madagascar,Malaysia,Mali,Malta,Mauritania,Mauritius,Mexico,Micronesia,Moldova,Monaco,Montenegro,Morocco,Mozambique,"
-    "Myanmar,Namibia,Nauru,Nepal,Nicaragua,Niger,Nigeria,North Korea,North Macedonia,Norway,Pakistan,Palau,Palestine,"
-    "Panama,Peru,Poland,Portugal,Romania,Russia,Saint Lucia,Samoa,San Marino,Serbia,Singapore,Slovakia,Somalia,"
-    "South Africa,South Korea,South Sudan,Spain,Sudan,Suriname,Sweden,Switzerland,Syria,Taiwan,Tanzania,Thailand,"
-    "Timor-Leste,Togo,Tunisia,Turkey,Turkmenistan,Tuvalu,Uganda,Ukraine,Uzbekistan,Vanuatu,Venezuela,Yemen,Zimbabwe,"
-    "Ivory Coast,Côte d'Ivoire,Greenland,Scotland,Wales,England,"
-    "Bosnia and Herzegovina,Trinidad and Tobago,Antigua and Barbuda,Saint Kitts and Nevis,São Tomé and Príncipe,"
-    "Saint Vincent and the Grenadines,"
-    "Paris,Berlin,Tokyo,Madrid,London,Oslo,Cairo,Lima,Quito,Boston,Dublin,Warsaw,Lisbon,Athens,Helsinki,Stockholm,"
-    "Bangkok,New York,Mexico City,Cape Town,Rio de Janeiro,Los Angeles,Amsterdam,Brussels,Budapest,Manila,Seoul,Delhi,"
-    "New Delhi,Mumbai,Dhaka,Karachi,Lagos,Accra,Dakar,Tunis,Rome,Milan,Naples,Turin,Munich,Hamburg,Cologne,Marseille,"
-    "Porto,Seville,Valencia,Chicago,Houston,Dallas,Denver,Toronto,Montreal,Vancouver,Havana,Caracas,Santiago,Montevideo,"
-    "Sydney,Perth,Auckland,Wellington,Canberra,Ottawa,Beijing,Hanoi,Kuala Lumpur,Addis Ababa,Brasília,Bern,"
-    "Washington D.C.,Tehran,Baghdad,Ankara,Islamabad,Riyadh,Colombo,San Salvador,Port Louis,Belgrade,Sofia,Tallinn,Riga,"
-    "Nuuk,Reykjavik,La Paz,Sucre,Panama City,Guatemala City,Saint Petersburg,Port-au-Prince,N'Djamena,Nay Pyi Taw,"
-    "Africa,Asia,Europe,North America,South America,Oceania,Antarctica".split(",")
+def _listed(text: str) -> tuple[str, ...]:
+    """The entries of a list with commas, over several lines."""
+    return tuple(" ".join(entry.split()) for entry in text.split(","))
+
+
+NUMBER_ATTRIBUTES = _listed(
+    """
+    people, population, area, schools, rivers, bridges, museums, farms, towers, lakes, parks, shops, trains, ships,
+    books, goals, medals, songs, films, employees, stations, islands, hotels, forests, churches, students, houses,
+    cars, gardens, height, length, width, depth, age, budget, price, debt, exports, imports, weight, visitors,
+    members, birth rate, square kilometres, gold medals, sea ports, life expectancy, highest point, tax income
+    """
 )
-ARTICLE_NAMES = (
-    "Netherlands", "Philippines", "Gambia", "Bahamas", "Maldives", "Seychelles", "Comoros", "Solomon Islands",
-    "Marshall Islands", "United States", "United Kingdom", "United Arab Emirates", "Czech Republic",
-    "Dominican Republic", "Central African Republic", "Republic of the Congo", "Democratic Republic of the Congo",
-    "Congo", "Vatican City", "Soviet Union", "Hague", "Isle of Man", "United States of America", "European Union",
-)  # fmt: skip
-MONEY = tuple(
-    "euro,peso,dollar,pound,yen,won,rupee,franc,dinar,krone,krona,lira,real,rand,sol,yuan,baht,dong,dirham,shilling,"
-    "Peruvian sol,US dollar,Swiss franc,Indian rupee,Mexican peso,West African CFA franc,pound sterling,Chilean peso,"
-    "Norwegian krone,Polish zloty,new shekel,Brazilian real,Japanese yen,Canadian dollar,Egyptian pound".split(",")
+TEXT_ATTRIBUTES = _listed(
+    """
+    capital, currency, continent, leader, language, neighbours, neighbors, president, founder, owner, religion,
+    motto, flag, anthem, king, queen, region, colour, symbol, airport, author, hero, rival, twin, port, largest
+    city, official language, head of state, national animal, highest mountain, calling code
+    """
+)
+RELATIONS = _listed(
+    """
+    capital, twin, owner, rival, founder, leader, neighbour, neighbor, parent, partner, sponsor, port, teacher,
+    president, king, brother, sister, ally, region, county, successor, largest city, sister city, oldest town, main
+    port
+    """
+)
+HELD_OUT_ATTRIBUTES = _listed(
+    """
+    dragons, lanterns, violins, zebras, balloons, cameras, wind mills
+    """
+)
+HELD_OUT_TEXT_ATTRIBUTES = _listed(
+    """
+    patron, tailor, emblem, night guard
+    """
+)
+HELD_OUT_RELATIONS = _listed(
+    """
+    mayor, patron, mentor, oldest sister
+    """
+)
+HELD_OUT_NAMES = _listed(
+    """
+    Albania, Andorra, Armenia, Bahrain, Belgium, Belize, Botswana, Cambodia, Croatia, Cuba, Denmark, Eritrea,
+    Estonia, Gabon, Germany, Guyana, Honduras, Iceland, Jordan, Kuwait, Lesotho, Lithuania, Malawi, Mongolia, New
+    Zealand, Oman, Papua New Guinea, Paraguay, Qatar, Rwanda, Saudi Arabia, Senegal, Sierra Leone, Slovenia, Sri
+    Lanka, Tajikistan, Tonga, Uruguay, Vietnam, Zambia, Vienna, Prague, Nairobi, Buenos Aires, Hong Kong, Jakarta,
+    Lyon, Seattle, Bogota, Melbourne, Cape Verde, Kyiv
+    """
+)
+SEEN_NAMES = _listed(
+    """
+    Afghanistan, Algeria, Angola, Argentina, Australia, Austria, Azerbaijan, Bangladesh, Barbados, Belarus, Benin,
+    Bhutan, Bolivia, Brazil, Brunei, Bulgaria, Burkina Faso, Burundi, Cameroon, Canada, Chad, Chile, China,
+    Colombia, Costa Rica, Cyprus, Czechia, Djibouti, Dominica, Ecuador, Egypt, El Salvador, Equatorial Guinea,
+    Eswatini, Ethiopia, Fiji, Finland, France, Georgia, Ghana, Greece, Grenada, Guatemala, Guinea, Guinea-Bissau,
+    Haiti, Hungary, India, Indonesia, Iran, Iraq, Ireland, Israel, Italy, Jamaica, Japan, Kazakhstan, Kenya,
+    Kiribati, Kosovo, Kyrgyzstan, Laos, Latvia, Lebanon, Liberia, Libya, Liechtenstein, Luxembourg, Madagascar,
+    Malaysia, Mali, Malta, Mauritania, Mauritius, Mexico, Micronesia, Moldova, Monaco, Montenegro, Morocco,
+    Mozambique, Myanmar, Namibia, Nauru, Nepal, Nicaragua, Niger, Nigeria, North Korea, North Macedonia, Norway,
+    Pakistan, Palau, Palestine, Panama, Peru, Poland, Portugal, Romania, Russia, Saint Lucia, Samoa, San Marino,
+    Serbia, Singapore, Slovakia, Somalia, South Africa, South Korea, South Sudan, Spain, Sudan, Suriname, Sweden,
+    Switzerland, Syria, Taiwan, Tanzania, Thailand, Timor-Leste, Togo, Tunisia, Turkey, Turkmenistan, Tuvalu,
+    Uganda, Ukraine, Uzbekistan, Vanuatu, Venezuela, Yemen, Zimbabwe, Ivory Coast, Côte d'Ivoire, Greenland,
+    Scotland, Wales, England, Bosnia and Herzegovina, Trinidad and Tobago, Antigua and Barbuda, Saint Kitts and
+    Nevis, São Tomé and Príncipe, Saint Vincent and the Grenadines, Paris, Berlin, Tokyo, Madrid, London, Oslo,
+    Cairo, Lima, Quito, Boston, Dublin, Warsaw, Lisbon, Athens, Helsinki, Stockholm, Bangkok, New York, Mexico City,
+    Cape Town, Rio de Janeiro, Los Angeles, Amsterdam, Brussels, Budapest, Manila, Seoul, Delhi, New Delhi, Mumbai,
+    Dhaka, Karachi, Lagos, Accra, Dakar, Tunis, Rome, Milan, Naples, Turin, Munich, Hamburg, Cologne, Marseille,
+    Porto, Seville, Valencia, Chicago, Houston, Dallas, Denver, Toronto, Montreal, Vancouver, Havana, Caracas,
+    Santiago, Montevideo, Sydney, Perth, Auckland, Wellington, Canberra, Ottawa, Beijing, Hanoi, Kuala Lumpur, Addis
+    Ababa, Brasília, Bern, Washington D.C., Tehran, Baghdad, Ankara, Islamabad, Riyadh, Colombo, San Salvador, Port
+    Louis, Belgrade, Sofia, Tallinn, Riga, Nuuk, Reykjavik, La Paz, Sucre, Panama City, Guatemala City, Saint
+    Petersburg, Port-au-Prince, N'Djamena, Nay Pyi Taw, Africa, Asia, Europe, North America, South America, Oceania,
+    Antarctica
+    """
+)
+ARTICLE_NAMES = _listed(
+    """
+    Netherlands, Philippines, Gambia, Bahamas, Maldives, Seychelles, Comoros, Solomon Islands, Marshall Islands,
+    United States, United Kingdom, United Arab Emirates, Czech Republic, Dominican Republic, Central African
+    Republic, Republic of the Congo, Democratic Republic of the Congo, Congo, Vatican City, Soviet Union, Hague,
+    Isle of Man, United States of America, European Union
+    """
+)
+MONEY = _listed(
+    """
+    euro, peso, dollar, pound, yen, won, rupee, franc, dinar, krone, krona, lira, real, rand, sol, yuan, baht, dong,
+    dirham, shilling, Peruvian sol, US dollar, Swiss franc, Indian rupee, Mexican peso, West African CFA franc,
+    pound sterling, Chilean peso, Norwegian krone, Polish zloty, new shekel, Brazilian real, Japanese yen, Canadian
+    dollar, Egyptian pound
+    """
 )
 
-_SYLLABLES = [consonant + vowel for consonant in "bcdfghjklmnprstvwz" for vowel in "aeiou"] + (
-    "tha the tho or en al ist und ark el an on ir".split()
+_PREFIXES = _listed("North, South, East, West, New, Saint, Port, San, Upper, Great, El, La, Al")
+_SYLLABLES = tuple(consonant + vowel for consonant in "bcdfghjklmnprstvwz" for vowel in "aeiou") + _listed(
+    "tha, the, tho, or, en, al, ist, und, ark, el, an, on, ir"
 )
-_PREFIXES = ("North", "South", "East", "West", "New", "Saint", "Port", "San", "Upper", "Great", "El", "La", "Al")
 _ACCENTS = str.maketrans("aeiouncs", "áéíöúñçš")
 _CITIES_BEGIN = SEEN_NAMES.index("Paris")
 _REAL_NAMES = SEEN_NAMES[:_CITIES_BEGIN] * 3 + SEEN_NAMES[_CITIES_BEGIN:] + ARTICLE_NAMES * 3
@@ -80,19 +116,21 @@ _REAL_NAMES = SEEN_NAMES[:_CITIES_BEGIN] * 3 + SEEN_NAMES[_CITIES_BEGIN:] + ARTI
 def name(rng: random.Random) -> str:
     """An entity: an invented name of one or more words, a real one, or a real one with letters changed."""
     draw = rng.random()
-    if draw < 0.25:
-        chosen = syllables(rng).capitalize()
-    elif draw < 0.40:
-        chosen = letters(rng, 2, 8).capitalize()
-    elif draw < 0.56:
-        chosen = several_words(rng)
-    elif draw < 0.82:
-        return real_name(rng)
-    elif draw < 0.86:
-        chosen = f"{rng.choice(_PREFIXES)} {_word(rng)}"
-    else:
-        chosen = mangled(rng, rng.choice(SEEN_NAMES))
-    return _oddity(rng, chosen)
+    if draw < 0.60:
+        return invented(rng)
+    return real_name(rng) if draw < 0.86 else _oddity(rng, mangled(rng, rng.choice(SEEN_NAMES)))
+
+
+def invented(rng: random.Random) -> str:
+    """A name that means nothing: syllables or letters, one word or more."""
+    draw = rng.random()
+    if draw < 0.42:
+        return _oddity(rng, syllables(rng).capitalize())
+    if draw < 0.67:
+        return _oddity(rng, letters(rng, 2, 8).capitalize())
+    if draw < 0.93:
+        return _oddity(rng, several_words(rng))
+    return _oddity(rng, f"{rng.choice(_PREFIXES)} {_word(rng)}")
 
 
 def real_name(rng: random.Random) -> str:

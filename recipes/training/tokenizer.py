@@ -15,8 +15,24 @@ from . import countdown, formats, names, phrases
 VOCABULARY = 640
 PADDING = "<pad>"
 
-_CONNECTING_WORDS = (" of", " plus", " or", " and", " does", " do", " has", " have", " from", " is", " than", " in", ",", " by")
-CONNECTORS = tuple(word + follow for word in _CONNECTING_WORDS for follow in (" ", " the ")) + (
+_CONNECTING = (
+    " of",
+    " plus",
+    " or",
+    " and",
+    " does",
+    " do",
+    " has",
+    " have",
+    " from",
+    " is",
+    " than",
+    " in",
+    ",",
+    " by",
+)
+CONNECTORS = (
+    *(word + follow for word in _CONNECTING for follow in (" ", " the ")),
     " in total?", " together?", " have?", " minus that of ", " minus that of the ", " than that of ", " and that of ",
     " exceed that of ", " to leave ", " to leave the ", " number of ", " live in ", " live in the ", " are there in ",
     " have than ", "How many ", "How many more ", "Which has ", "What is the ", "Does ", "Does the ", "Give the ",
@@ -69,7 +85,20 @@ def _corpus() -> Iterator[str]:
     for _ in range(40):
         yield from _template_words()
     for _ in range(200):
-        yield from ("add", "compare", "subtract", "none", "unknown", "equal", "first", "second", "max", "min", "sub", "the")
+        yield from (
+            "add",
+            "compare",
+            "subtract",
+            "none",
+            "unknown",
+            "equal",
+            "first",
+            "second",
+            "max",
+            "min",
+            "sub",
+            "the",
+        )
 
 
 def _template_words() -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Training by the clock: data-parallel one-thread processes on a CPU, or one process on a GPU.
 
-Two one-thread processes beat two threads by 1.6 at this size. The rate falls over the last part of the time, where most of
-the late gains are; the state before that fall is kept as `plateau.pt`, from which a run can be prolonged.
+Two one-thread processes beat two threads by 1.6 at this size. The rate falls over the last part of the time, where
+most of the late gains are; the state before that fall is kept as `plateau.pt`, from which a run can be prolonged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
-from .mixture import SHARES, Example, Stream, micro_batches
+from .mixture import SHARES, Example, Stream, micro_batches, share
 from .model import NOT_LEARNT, LanguageModel, Shape
 from .muon import Muon
 from .tokenizer import build, padded_size
 
+TOKENIZER = "tokenizer.json"
 LOG = logging.getLogger("plait.recipes.training")
 
 
@@ -45,22 +46,23 @@ class Settings:
     decay_fraction: float = 0.45
     least_rate: float = 0.01
     small_fraction: float = 0.04
-    step_tokens: int = 7000
+    step_tokens: int = 5500
     micro_tokens: int = 2500
     report_seconds: float = 60
     checkpoint_seconds: float = 240
     check_documents: int = 24
     seed: int = 0
     resume: Path | None = None
+    compile: bool = True
 
 
 def train(settings: Settings) -> None:
-    """Run the training in `settings.ranks` processes; progress goes to `train.log` and `progress.jsonl` in the folder."""
+    """Run the training in `settings.ranks` processes; progress goes to `train.log` and `progress.jsonl` there."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     if settings.ranks == 1:
         _train_rank(0, settings, 0)
         return
-    multiprocessing.spawn(_train_rank, args=(settings, _free_port()), nprocs=settings.ranks)
+    spawn(_train_rank, args=(settings, _free_port()), nprocs=settings.ranks)  # type: ignore[no-untyped-call]
 
 
 def load_model(checkpoint: Path) -> LanguageModel:
@@ -91,7 +93,7 @@ class _Rank:
     def __init__(self, rank: int, settings: Settings) -> None:
         self.rank, self.settings = rank, settings
         torch.manual_seed(settings.seed)
-        self.tokenizer = build()
+        self.tokenizer = _tokenizer(settings)
         self.model = LanguageModel(Shape(padded_size(self.tokenizer), **settings.shape)).to(settings.device)
         named = list(self.model.named_parameters())
         matrices = [parameter for name, parameter in named if parameter.dim() == 2 and "embed" not in name]
@@ -104,8 +106,11 @@ class _Rank:
         self.plateau_kept = False
         if settings.resume:
             self._restore(settings.resume)
-        self.stream = Stream(self.tokenizer, settings.shares, settings.seed + 7919 * self.steps + 1 + 1_000_003 * rank)
+        self.stream = Stream(self.tokenizer, settings.shares, settings.seed + 7919 * self.steps + 1)
         self.checks = _checks(self.tokenizer, settings) if rank == 0 else {}
+        if settings.compile:
+            for layer in self.model.model.layers:
+                layer.compile(dynamic=True)
         if rank == 0:
             LOG.info("%d parameters, %d rows", sum(p.numel() for p in self.parameters), padded_size(self.tokenizer))
 
@@ -134,12 +139,12 @@ class _Rank:
         """One update; False when the time is up (rank 0's clock counts for all)."""
         settings = self.settings
         small = self.elapsed < settings.small_fraction * settings.seconds
-        examples = self.stream.batch(settings.step_tokens // settings.ranks, small=small)
+        examples = share(self.stream.batch(settings.step_tokens, small=small), self.rank, settings.ranks)
         loss, learnt, tokens = 0.0, 0, 0
         for group in micro_batches(examples, settings.micro_tokens):
             inputs, targets = _tensors(group, settings.device)
             summed = self.model.loss(inputs, targets)
-            summed.backward()
+            torch.autograd.backward(summed)
             loss += float(summed.detach())
             learnt += int((targets != NOT_LEARNT).sum())
             tokens += sum(len(example.tokens) for example in group)
@@ -160,7 +165,8 @@ class _Rank:
         self._add_over_ranks(flat)
         flat /= learnt
         flat *= min(1.0, 1.0 / (float(flat.norm()) + 1e-6))
-        for parameter, gradient in zip(self.parameters, flat.split([p.numel() for p in self.parameters])):
+        sizes = [parameter.numel() for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, torch.split(flat, sizes), strict=True):
             parameter.grad = gradient.view_as(parameter)
 
     def _update(self) -> None:
@@ -199,15 +205,16 @@ class _Rank:
     @torch.no_grad()
     def _exactness(self) -> dict[str, float]:
         """Per skill, the share of fixed documents whose every learnt token is the likeliest (teacher-forced)."""
-        shares = {}
-        for skill, examples in self.checks.items():
-            exact = 0
-            for group in micro_batches(examples, self.settings.micro_tokens):
-                inputs, targets = _tensors(group, self.settings.device)
-                likeliest = self.model.logits(self.model.hidden(inputs)).argmax(-1)
-                exact += int(((likeliest == targets) | (targets == NOT_LEARNT)).all(-1).sum())
-            shares[skill] = round(exact / len(examples), 3)
-        return shares
+        with torch.compiler.set_stance("force_eager"):
+            return {skill: self._share_exact(examples) for skill, examples in self.checks.items()}
+
+    def _share_exact(self, examples: list[Example]) -> float:
+        exact = 0
+        for group in micro_batches(examples, self.settings.micro_tokens):
+            inputs, targets = _tensors(group, self.settings.device)
+            likeliest = self.model.logits(self.model.hidden(inputs)).argmax(-1)
+            exact += int(((likeliest == targets) | (targets == NOT_LEARNT)).all(-1).sum())
+        return round(exact / len(examples), 3)
 
     def _save(self, name: str) -> None:
         state: dict[str, Any] = {
@@ -231,6 +238,14 @@ class _Rank:
         self.adam.load_state_dict(state["adam"])
         self.steps, self.tokens = state["steps"], state["tokens"]
         self.elapsed, self.loss = state["elapsed"], state["loss"]
+
+
+def _tokenizer(settings: Settings) -> Tokenizer:
+    """A resumed run keeps its tokenizer, whatever the word lists have become."""
+    resumed = settings.resume
+    tokenizer = Tokenizer.from_file(str(resumed.parent / TOKENIZER)) if resumed else build()
+    tokenizer.save(str(settings.folder / TOKENIZER))
+    return tokenizer
 
 
 def _checks(tokenizer: Tokenizer, settings: Settings) -> dict[str, list[Example]]:
