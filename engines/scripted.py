@@ -66,18 +66,26 @@ class Asked:
 class ScriptedEngine:
     """Answers by `rules`: replies in order, a mapping from a piece of the prompt to replies, or a function.
 
-    For tests: `asked` and `prompts` record what was asked, `calls` counts it, `active` and `peak_active` count
+    A reply that does not fit its grammar is given as it is, so that malformed output can be tested; with
+    `checks_grammar` it is a GrammarError. For tests: `asked` and `prompts` record what was asked, `calls` counts it, `active` and `peak_active` count
     generations in flight, `held` the contexts not yet released.
     """
 
     def __init__(
-        self, rules: Rules, *, name: str = "scripted", capabilities: Capabilities = ALL, score: Scorer | None = None
+        self,
+        rules: Rules,
+        *,
+        name: str = "scripted",
+        capabilities: Capabilities = ALL,
+        score: Scorer | None = None,
+        checks_grammar: bool = False,
     ) -> None:
         self._script = Script(rules)
         self._scorer = score
         self._name = name
         self._capabilities = replace(capabilities, score=True) if score else capabilities
         self._contexts: WeakSet[ScriptedContext] = WeakSet()
+        self.checks_grammar = checks_grammar
         self.closed = False
         self.asked: list[Asked] = []
         self.active = 0
@@ -366,8 +374,9 @@ class ScriptedStream:
         context, count = self._context, len(tokens)
         grammar = self._grammar.force(text) if self._grammar is not None else None
         if grammar is not None and finish == "eos":
-            grammar.check()
-            finish = "grammar"
+            if context.engine.checks_grammar:
+                grammar.check()
+            finish = "grammar" if grammar.complete else "eos"
         usage = Usage(
             generated=count,
             live=count,

@@ -58,7 +58,7 @@ async def test_a_stopped_reply_goes_on_after_the_inserted_text() -> None:
 
 async def test_a_grammar_is_checked_over_forced_text_too() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    engine = ScriptedEngine(['{"a": }', '{"a": "x"}'])
+    engine = ScriptedEngine(['{"a": }', '{"a": "x"}'], checks_grammar=True)
     context = await engine.start("Q")
     first = await context.generate(stop=['"a": '], grammar=JsonSchema(schema))
     assert first.grammar is not None
@@ -72,9 +72,14 @@ async def test_a_grammar_is_checked_over_forced_text_too() -> None:
 
 
 async def test_a_choice_outside_the_options_is_refused() -> None:
-    context = await ScriptedEngine(["maybe"]).start("Q")
+    context = await ScriptedEngine(["maybe"], checks_grammar=True).start("Q")
     with pytest.raises(GrammarError, match="not one of yes, no"):
         await context.generate(grammar=Choice(("yes", "no")))
+
+
+async def test_malformed_output_comes_as_it_is() -> None:
+    written = await (await ScriptedEngine(["maybe"]).start("Q")).generate(grammar=Choice(("yes", "no")))
+    assert (written.text, written.finish) == ("maybe", "eos")
 
 
 async def test_max_tokens_cuts_and_the_rest_is_kept() -> None:
