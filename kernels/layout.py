@@ -18,7 +18,7 @@ from itertools import pairwise
 from .plan import KeyRun, QueryBlock
 
 WASTE = 512
-"""Keys that a grid may read for nothing to save one call, beyond as many as it reads for something."""
+"""Pairs of row and key that may be computed for nothing to save one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,10 @@ def _cut(block: QueryBlock, run: KeyRun, rows: Rows, window: int) -> Iterator[Ca
     if window and block.position + block.count - window > run.position:
         yield from _banded(block, run, rows, window)
         return
-    if run.first is None:
-        if run.count and rows.count:
-            yield _Whole(rows, run.slot, run.count)
+    if run.first is None or rows.count == 1:
+        seen = run.count if run.first is None else min(1 - run.first, run.count)
+        if seen > 0:
+            yield _Whole(rows, run.slot, seen)
         return
     old = min(max(-run.first, 0), run.count)  # keys from before this step: all rows see them
     if old:
@@ -180,9 +181,9 @@ def _cells(slot: int, reads: Sequence[_Whole]) -> Iterator[Cell]:
     rest = sorted(reads, key=lambda read: read.width)
     start = 0
     while rest:
-        useful = sum((read.width - start) * read.rows.count for read in rest)
-        spanned = (rest[-1].width - start) * sum(read.rows.count for read in rest)
-        stop = rest[-1].width if spanned <= 2 * useful + WASTE else rest[0].width
+        longest = rest[-1].width
+        waste = sum((longest - read.width) * read.rows.count for read in rest)
+        stop = longest if waste <= WASTE else rest[0].width
         limits = (min(read.width, stop) - start for read in rest)
         yield Cell(slot + start, tuple(read.rows for read in rest), tuple(limits))
         rest = [read for read in rest if read.width > stop]
@@ -205,10 +206,10 @@ def _grids(cells: Sequence[Cell], slots: int) -> Iterator[Grid]:
 def _longest_grid(cells: Sequence[Cell], slots: int) -> Grid:
     """The longest grid that begins with the first cell."""
     stride = cells[1].slot - cells[0].slot if len(cells) > 1 else 0
-    count, width, useful = 1, cells[0].width, cells[0].width
+    count, width, useful, height = 1, cells[0].width, cells[0].width, cells[0].height
     for before, cell in pairwise(cells):
         wider = max(width, cell.width)
-        wasteful = wider * (count + 1) > 2 * (useful + cell.width) + WASTE
+        wasteful = (wider * (count + 1) - useful - cell.width) * height > WASTE * count
         if cell.slot - before.slot != stride or not stride or cell.slot + wider > slots or wasteful:
             break
         count, width, useful = count + 1, wider, useful + cell.width

@@ -142,6 +142,9 @@ _VARIANTS = {
 }
 
 
+_OPTIONAL = ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")
+
+
 def _base_frequencies(parameters: Parameters, head_dim: int) -> tuple[float, ...]:
     return tuple(parameters["rope_theta"] ** (-2 * i / head_dim) for i in range(head_dim // 2))
 
@@ -151,8 +154,8 @@ def _missing(kind: str, parameters: Parameters) -> list[str]:
 
 
 def _odd(kind: str, parameters: Parameters) -> list[tuple[str, object]]:
-    needed = [(name, parameters[name]) for name in _VARIANTS[kind].needs if parameters.get(name) is not None]
-    return [(name, value) for name, value in needed if not _is_positive(value)]
+    given = [(name, parameters[name]) for name in _VARIANTS[kind].needs + _OPTIONAL if parameters.get(name) is not None]
+    return [(name, value) for name, value in given if not _is_positive(value)]
 
 
 def _is_positive(value: object) -> bool:

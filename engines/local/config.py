@@ -121,7 +121,7 @@ _SIZES = (
     "num_attention_heads",
     "max_position_embeddings",
 )
-_OPTIONAL_SIZES = ("num_key_value_heads", "head_dim")
+_OPTIONAL_SIZES = ("num_key_value_heads", "head_dim", "sliding_window")
 
 
 def _size_problems(config: Json) -> list[str]:
@@ -131,6 +131,9 @@ def _size_problems(config: Json) -> list[str]:
     eps = config.get("rms_norm_eps", 1e-6)
     if not isinstance(eps, float | int) or eps < 0:
         found.append(f"'rms_norm_eps' is {eps!r}, not a small positive number")
+    first_window = config.get("max_window_layers", 0)
+    if not isinstance(first_window, int):
+        found.append(f"'max_window_layers' is {first_window!r}, not an integer")
     return found
 
 
@@ -143,8 +146,8 @@ def _feature_problems(config: Json, family: Family) -> list[str]:
     architectures = config.get("architectures") or [family.architecture]
     if family.architecture not in architectures:
         found.append(f"architecture '{architectures[0]}' (supported: {family.architecture})")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown")
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         found.append(f"quantised weights ('{method}'; supported: float32, bfloat16, float16)")
     if config.get("hidden_act", "silu") not in ("silu", "swish"):
         found.append(f"activation '{config['hidden_act']}' (supported: silu)")
@@ -154,7 +157,16 @@ def _feature_problems(config: Json, family: Family) -> list[str]:
         found.append("no 'head_dim', and 'hidden_size' is no multiple of 'num_attention_heads'")
     if _head_dim(config, family) % 2:
         found.append(f"head_dim {_head_dim(config, family)} is odd, so pairs can't be rotated")
-    return found + rope.problems(_rope_parameters(config)) + _window_problems(config, family)
+    return found + _rope_problems(config) + _window_problems(config, family)
+
+
+def _rope_problems(config: Json) -> list[str]:
+    given = _rope_settings(config)
+    if not isinstance(given, dict):
+        return [f"rope settings are {given!r}, not an object"]
+    if nested := [name for name, value in given.items() if isinstance(value, dict)]:
+        return [f"rope settings per layer type ('{nested[0]}'; supported: one for all layers)"]
+    return rope.problems(_rope_parameters(config))
 
 
 def _window_problems(config: Json, family: Family) -> list[str]:
@@ -177,9 +189,13 @@ def _head_dim(config: Json, family: Family) -> int:
     return int(config.get("head_dim") or family.default_head_dim or divided)
 
 
+def _rope_settings(config: Json) -> Any:
+    return config.get("rope_parameters") or config.get("rope_scaling") or {}
+
+
 def _rope_parameters(config: Json) -> Json:
     """The rope parameters in the style of `transformers` 5, from either style."""
-    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    given = dict(_rope_settings(config))
     given["rope_type"] = given.get("rope_type") or given.pop("type", None) or "default"
     for name, default in (("rope_theta", 10_000.0), ("partial_rotary_factor", 1.0)):
         if given.get(name) is None:
