@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Concatenate, Literal, ParamSpec, cast, overload
 
 from typing_extensions import TypeVar
@@ -35,8 +36,9 @@ class Builder:
     Raises GraphError, which names both ends and their lines.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, names: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._name = name
+        self._enclosing = names
         self._nodes: list[Node] = []
         self._names: set[str] = set()
 
@@ -159,7 +161,7 @@ class Builder:
         plain = getattr(target, "name", "") if isinstance(target, Tool) else getattr(target, "__name__", "map")
         name = self._free_name(name or plain.strip("<>"), where, given=bool(name))
         owner = f"map node '{name}' ({where})"
-        parameters = parameters_of(target, local_names())
+        parameters = parameters_of(target, self._known())
         over = next((parameter.name for parameter in parameters if parameter.name not in others), "")
         if not over:
             raise GraphError(f"{owner}: no argument of '{plain}' is left for the elements")
@@ -169,7 +171,7 @@ class Builder:
                 f"{owner} maps over {self._describe(items)} of type {self._shown(items)}, which is no list"
             )
         self._check_arguments(owner, parameters, {over: _Element(kind, self._describe(items)), **others})
-        returns = target.returns if isinstance(target, Tool) else return_type(target, local_names())
+        returns = target.returns if isinstance(target, Tool) else return_type(target, self._known())
         node = Map(
             name=name,
             where=where,
@@ -217,11 +219,11 @@ class Builder:
         where = caller()
         plain = getattr(function, "__name__", "function").strip("<>")
         name = self._free_name(name or plain, where, given=bool(name))
-        self._check_arguments(f"function node '{name}' ({where})", parameters_of(function, local_names()), values)
+        self._check_arguments(f"function node '{name}' ({where})", parameters_of(function, self._known()), values)
         node = Function(
             name=name,
             where=where,
-            type=return_type(function, local_names()),
+            type=return_type(function, self._known()),
             arguments=self._arguments(values),
             timeout=timeout,
             retry=retry,
@@ -248,14 +250,14 @@ class Builder:
         plain = getattr(driver, "__name__", "drive")
         name = self._free_name(name or plain, where, given=bool(name))
         owner = f"drive node '{name}' ({where})"
-        parameters = parameters_of(driver, local_names())
+        parameters = parameters_of(driver, self._known())
         if not parameters:
             raise GraphError(f"{owner}: driver '{plain}' takes no argument; its first one must be the scope")
         self._check_arguments(owner, parameters[1:], values)
         node = Drive(
             name=name,
             where=where,
-            type=return_type(driver, local_names()),
+            type=return_type(driver, self._known()),
             arguments=self._arguments(values),
             timeout=timeout,
             retry=retry,
@@ -271,6 +273,10 @@ class Builder:
         return cast(T, self._add(Constant(name=name, where=where, type=of_value(value), value=value)))
 
     # ---- parts
+
+    def _known(self) -> Mapping[str, Any]:
+        """Names that annotations may use beside those of their module."""
+        return {**self._enclosing, **local_names()}
 
     def _add(self, node: Node) -> Ref:
         self._nodes.append(node)
@@ -387,7 +393,7 @@ class _Element:
 
 def build_graph(function: Callable[..., Any], name: str, names: Mapping[str, Any]) -> Graph[Any]:
     """Call the builder function once with references for its inputs. Raises GraphError."""
-    builder = Builder(name)
+    builder = Builder(name, names)
     code = inspect.unwrap(function).__code__
     where = Where(caller(code.co_filename).file, code.co_firstlineno)
     parameters = parameters_of(function, names)
