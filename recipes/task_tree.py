@@ -37,9 +37,10 @@ def _record(**properties: Any) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Task:
-    """A task that is open; `scope` is there as soon as the thought, its title, has been read."""
+    """A task that is open; `scope` is the parent's until the thought, its title, has been read."""
 
     scope: Scope
+    thought: str | None = None
     tool: str = ""
     parameters: Any = None
     conclusion: str = ""
@@ -97,8 +98,7 @@ class TaskTree:
             self._enter(kind)
         elif kind in ("end_map", "end_array"):
             if self._places.pop() == "task":
-                task = self._open.pop()
-                task.scope.finish(task.conclusion)
+                self._close(self._open.pop())
         elif kind == "string":
             self._text(value)
 
@@ -118,11 +118,16 @@ class TaskTree:
         if place == "task":
             self._open.append(_Task(self.scope))
 
+    def _close(self, task: _Task) -> None:
+        if task.thought is None:
+            raise FormatError("a task of the task tree has no thought")
+        task.scope.finish(task.conclusion)
+
     def _text(self, value: str) -> None:
-        match self._places[-1], self._key:
-            case "task", "thought":
+        match self._places[-1] if self._places else "", self._key:
+            case "task", "thought" if self._open[-1].thought is None:
                 task = self._open[-1]
-                task.scope = task.scope.grow("task", value)
+                task.thought, task.scope = value, task.scope.grow("task", value)
             case "task", "conclusion":
                 self._open[-1].conclusion = value
             case "tooluse", "tool_name":

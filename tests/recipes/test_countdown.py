@@ -15,8 +15,8 @@ from plait.recipes.countdown import reaches, read_task
 @pytest.mark.anyio
 async def test_children_run_apart_and_join_in_spawn_order() -> None:
     def reply(prompt: str, call: int) -> str:
-        task = prompt.strip().splitlines()[-1]
-        if "<join>" in prompt:
+        task = prompt.rpartition("<|user|>")[2]
+        if "<join>" in task:
             return "<ret>8-3=5,5*2=10</ret>"
         if "8 3 2" in task:
             return "<spawn>8+3=11;11 2|8-3=5;5 2|8*3=24;24 2</spawn>"
@@ -24,9 +24,9 @@ async def test_children_run_apart_and_join_in_spawn_order() -> None:
 
     scripted = ScriptedEngine(reply)
     assert await plait.recipes.countdown().run("10: 3 8 2", engine=scripted) == "8-3=5,5*2=10"
-    joined = next(prompt for prompt in scripted.prompts if "<join>" in prompt)
-    assert joined.endswith("<join>8-3=5,5*2=10</join>")
-    assert all("<spawn>" not in prompt for prompt in scripted.prompts if prompt is not joined)
+    threads = [prompt.splitlines()[-1].removeprefix("<|assistant|>") for prompt in scripted.prompts]
+    assert threads[-1].endswith("<join>8-3=5,5*2=10</join>")
+    assert threads[:-1] == [""] * 4
 
 
 @pytest.mark.anyio

@@ -113,6 +113,12 @@ def tasks(depth: int = 3) -> st.SearchStrategy[dict[str, Any]]:
     return leaf | called | st.fixed_dictionaries({"thought": text, "subtasks": parts, "conclusion": text})
 
 
+def ordered(task: dict[str, Any]) -> dict[str, Any]:
+    """The same with its keys in the format's order."""
+    parts = {"subtasks": [ordered(part) for part in task["subtasks"]]} if "subtasks" in task else {}
+    return {key: (task | parts)[key] for key in ("thought", "tooluse", "subtasks", "conclusion") if key in task}
+
+
 def expected(task: dict[str, Any]) -> list[Any]:
     inner = [entry for part in task.get("subtasks", []) for entry in expected(part)]
     return [("open", task["thought"]), *inner, ("close", task["thought"], task["conclusion"])]
@@ -120,6 +126,7 @@ def expected(task: dict[str, Any]) -> list[Any]:
 
 @given(st.lists(tasks(), min_size=1, max_size=3), st.text(max_size=8), st.integers(1, 9))
 def test_reading_in_pieces_equals_the_tree(reasoning: list[dict[str, Any]], answer: str, step: int) -> None:
+    reasoning = [ordered(task) for task in reasoning]
     text = json.dumps({"reasoning": reasoning, "answer": answer}, ensure_ascii=False)
     root = Recorder()
     tree = TaskTree(root)  # type: ignore[arg-type]

@@ -1,0 +1,169 @@
+"""The command line as a user meets it: one object on stdout, one message for bad input, nothing left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EMBEDDED = Path(__file__).parent.parent / "engines" / "local" / "embedded"
+QUESTION = "Which has more people, Peru or Chile plus Bolivia?"
+QUIET = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+
+
+def plait(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "plait.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=QUIET, **options)
+
+
+def refused(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """One clear message, the exit status, no traceback, no result."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    messages = [line for line in done.stderr.splitlines() if line.startswith("plait: ")]
+    assert len(messages) == 1, done.stderr
+    for word in words:
+        assert word in messages[0]
+    assert done.stdout == ""
+
+
+def script(tmp_path: Path, *replies: object) -> str:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(replies))
+    return f"scripted:{path}"
+
+
+def test_the_main_job_answers() -> None:
+    done = plait("run", "hybrid_search", QUESTION, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["answer"] == "Peru"
+    assert {"answer", "usage", "run", "recipe", "engine"} <= set(result)
+    assert result["usage"]["calls"] == 4
+    assert "people of Bolivia" in done.stderr
+
+
+@pytest.mark.parametrize("recipe", ["tim", "dta", "serial_search"])
+def test_every_fact_recipe_answers(recipe: str) -> None:
+    done = plait("run", recipe, "What is the capital of Peru?", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Lima\n", "")
+
+
+def test_a_table_of_the_users_own_is_used(tmp_path: Path) -> None:
+    table = tmp_path / "cities.csv"
+    table.write_text("city,people\nZarnovia,120\nBelmora,300\n")
+    done = plait("run", "hybrid_search", "How many people live in Zarnovia?", "--facts", str(table), "-q")
+    assert (done.returncode, done.stdout) == (0, "120\n")
+
+
+def test_unknown_recipe() -> None:
+    refused(plait("run", "hybird_search", QUESTION), 2, "hybird_search", "did you mean 'hybrid_search'")
+
+
+def test_unknown_engine() -> None:
+    refused(plait("run", "tim", QUESTION, "--engine", "llama"), 2, "unknown engine 'llama'", "local")
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    refused(plait("run", "tim", QUESTION, "--engine", f"local:{tmp_path}/none"), 2, f"{tmp_path}/none")
+
+
+def test_corrupt_checkpoint(tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(EMBEDDED, tmp_path / "broken"))
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    refused(plait("run", "tim", QUESTION, "--engine", f"local:{broken}"), 2, "model.safetensors")
+
+
+def test_unsupported_architecture(tmp_path: Path) -> None:
+    other = Path(shutil.copytree(EMBEDDED, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    config.update(architectures=["MambaForCausalLM"], model_type="mamba")
+    (other / "config.json").write_text(json.dumps(config))
+    refused(plait("run", "tim", QUESTION, "--engine", f"local:{other}"), 2, "amba")
+    done = plait("models", "check", str(other))
+    assert done.returncode == 1
+    assert "amba" in done.stdout
+
+
+def test_models_check_of_the_embedded_model() -> None:
+    done = plait("models", "check", str(EMBEDDED), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["family"] == "qwen3"
+    assert report["problems"] == []
+    assert report["kv_bytes_per_1000_tokens"] > 0
+    assert report["logits_difference"] < 1e-4
+
+
+@pytest.mark.parametrize("task", ["", "  \n"])
+def test_empty_task(task: str) -> None:
+    refused(plait("run", "tim", task), 2, "task is empty")
+
+
+def test_a_task_of_100_kilobytes() -> None:
+    done = plait("run", "tim", "-", "-q", input="word " * 20_000)
+    refused(done, 1, "tokens", "2048")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("city,people\nZarnovia,120\nBelmora\n", ("line 3",)),
+        ("", ("empty",)),
+        ("city,people\nA,1\nA,2\n", ("line 3", "A")),
+    ],
+)
+def test_bad_tables(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    table = tmp_path / "cities.csv"
+    table.write_text(text)
+    refused(plait("run", "tim", QUESTION, "--facts", str(table)), 2, "cities.csv", *words)
+
+
+def test_errors_are_data_with_json() -> None:
+    done = plait("run", "nothing", QUESTION, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["type"] == "UnknownNameError"
+
+
+def test_a_run_that_takes_too_long_is_cancelled(tmp_path: Path) -> None:
+    engine = script(tmp_path, {"text": "\\boxed{late}", "latency": 60})
+    refused(plait("run", "hybrid_search", "?", "--engine", engine, "--timeout", "0.5", "-q"), 1, "--timeout 0.5")
+
+
+def test_interrupt_in_mid_run(tmp_path: Path) -> None:
+    """Ctrl-C ends the run with one message, status 130 and no process left."""
+    engine = script(tmp_path, {"text": "\\boxed{late}", "latency": 60})
+    command = [sys.executable, "-m", "plait.cli", "run", "hybrid_search", "?", "--engine", engine]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=QUIET
+    )
+    time.sleep(3)
+    assert running.poll() is None
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert out == ""
+    assert "plait: interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_recipes_are_listed() -> None:
+    done = plait("recipes", "--json")
+    names = [recipe["name"] for recipe in json.loads(done.stdout)["recipes"]]
+    assert names[:2] == ["tim", "hybrid_search"]
+
+
+@pytest.mark.parametrize("recipe", ["tim", "countdown"])
+def test_explain_shows_the_plan_without_running(recipe: str) -> None:
+    done = plait("explain", recipe)
+    assert done.returncode == 0, done.stderr
+    assert recipe in done.stdout
