@@ -78,7 +78,7 @@ def _read_text(path: Path) -> str:
 
 def _read_csv(path: Path, text: str) -> Table:
     lines = _csv_lines(path, text)
-    line, header = next(lines)
+    line, header = next(lines, (1, ()))
     columns = _check_columns(path, line, header)
     rows = []
     for line, cells in lines:
