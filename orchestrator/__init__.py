@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .builder import Builder, graph
+from .builder import Builder
 from .compile import Plan, compile_graph
+from .declare import graph
 from .display import Display
 from .events import (
     Event,

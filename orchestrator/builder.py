@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Concatenate, Literal, ParamSpec, cast, overload
+from typing import Any, Concatenate, Literal, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -15,15 +13,14 @@ from ..errors import GraphError
 from ..tools import Retry, Tool
 from ..tools.retry import NEVER
 from .format import grammar_of
-from .graph import Argument, Call, Constant, Drive, Fixed, Function, Graph, Input, Items, Map, Node, Think, Where
+from .graph import Argument, Call, Constant, Drive, Fixed, Function, Items, Map, Node, Think, Where
 from .ref import Ref, describe, edge_of
 from .scope import Scope
-from .signature import Parameter, parameters_of, return_type
+from .signature import NO_NAMES, Parameter, parameters_of, return_type
 from .source import caller, local_names
 from .template import read_template
 from .types import element, fits, join, name_of, of_value
 
-P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", default=str)
 
@@ -36,7 +33,7 @@ class Builder:
     Raises GraphError, which names both ends and their lines.
     """
 
-    def __init__(self, name: str, names: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(self, name: str, names: Mapping[str, Any] = NO_NAMES) -> None:
         self._name = name
         self._enclosing = names
         self._nodes: list[Node] = []
@@ -389,53 +386,3 @@ class _Element:
     def __init__(self, type_: Any, source: str) -> None:
         self.type = type_
         self.source = source
-
-
-def build_graph(function: Callable[..., Any], name: str, names: Mapping[str, Any]) -> Graph[Any]:
-    """Call the builder function once with references for its inputs. Raises GraphError."""
-    builder = Builder(name, names)
-    code = inspect.unwrap(function).__code__
-    where = Where(caller(code.co_filename).file, code.co_firstlineno)
-    parameters = parameters_of(function, names)
-    if not parameters:
-        raise GraphError(f"graph '{name}' ({where}) takes no argument; its first one must be the builder")
-    inputs = []
-    for parameter in parameters[1:]:
-        if parameter.rest:
-            raise GraphError(
-                f"graph '{name}' ({where}) takes '*{parameter.name}'; write each input with its name and type"
-            )
-        builder._names.add(parameter.name)
-        node = Input(name=parameter.name, where=where, type=parameter.type, default=parameter.default)
-        inputs.append(builder._add(node))
-    result = function(builder, *inputs)
-    wanted = return_type(function, names)
-    if result is None:
-        raise GraphError(f"graph '{name}' ({where}) returns nothing; return the reference that is its result")
-    argument = builder._argument(result)
-    if isinstance(argument, Fixed):
-        raise GraphError(f"graph '{name}' ({where}) returns the value {result!r:.60}, not a node's; return a reference")
-    given = builder._type_of(result)
-    if not fits(given, wanted):
-        raise GraphError(
-            f"{builder._describe(result)} gives {name_of(given)}, "
-            f"but graph '{name}' ({where}) returns {name_of(wanted)}"
-        )
-    return Graph(name=name, nodes=tuple(builder._nodes), result=argument, returns=wanted, where=where)
-
-
-@overload
-def graph(function: Callable[Concatenate[Builder, P], T], /) -> Graph[T]: ...
-@overload
-def graph(*, name: str = "") -> Callable[[Callable[Concatenate[Builder, P], T]], Graph[T]]: ...
-def graph(function: Callable[..., Any] | None = None, /, *, name: str = "") -> Any:
-    """Make a graph of a builder function, which is called once, with references for its inputs.
-
-    `@plait.graph` or `@plait.graph(name="…")`. Raises GraphError.
-    """
-    names = local_names()
-
-    def decorate(function: Callable[..., Any]) -> Graph[Any]:
-        return build_graph(function, name or function.__name__, names)
-
-    return decorate if function is None else decorate(function)

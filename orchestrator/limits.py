@@ -46,9 +46,13 @@ class Gates:
     def for_generation(self) -> Pass:
         return Pass((self._engine, self._run))
 
+    def cap(self, tool: Tool) -> int:
+        """How many calls of a tool may be in flight; 0 for no limit."""
+        return self._limits.tools.get(tool.name, tool.cap)
+
     def for_call(self, tool: Tool) -> Pass:
         if tool.name not in self._tools:
-            self._tools[tool.name] = _limiter(self._limits.tools.get(tool.name, tool.cap))
+            self._tools[tool.name] = _limiter(self.cap(tool))
         return Pass((self._tools[tool.name], self._run))
 
 

@@ -95,7 +95,13 @@ async def _generate(node: Think, context: Context, scope: Scope) -> Generation:
 async def _map(node: Map, scope: Scope, values: Mapping[str, Any]) -> list[Any]:
     others = {name: value for name, value in values.items() if name != node.over}
     jobs = [partial(_map_item, node, scope, {node.over: item, **others}) for item in values[node.over]]
-    return await together(jobs, at_once=node.cap) if jobs else []
+    return await together(jobs, at_once=_at_once(node, scope)) if jobs else []
+
+
+def _at_once(node: Map, scope: Scope) -> int:
+    """No more tasks than calls that may be in flight: the others would only wait. 0 for no limit."""
+    caps = [node.cap, scope.cap(node.target) if isinstance(node.target, Tool) else 0]
+    return min((cap for cap in caps if cap), default=0)
 
 
 async def _map_item(node: Map, scope: Scope, values: dict[str, Any]) -> Any:

@@ -185,6 +185,10 @@ class Scope:
         """Call a tool as a child node, under the caps. Raises ToolError."""
         return await self._call(self._grow_call(tool, arguments, title), tool, arguments)
 
+    def cap(self, tool: Tool) -> int:
+        """How many calls of a tool may be in flight in the run; 0 for no limit."""
+        return self._shared.gates.cap(tool)
+
     async def settle(self, calls: Sequence[tuple[Tool, Mapping[str, object]]]) -> list[Outcome]:
         """Call all at once, under the caps. Outcomes stand in the calls' order; a failed call is an outcome too."""
         children = [self._grow_call(tool, arguments, "") for tool, arguments in calls]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
 from ..tools import Tool
 from .types import hints
 
+NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _EMPTY = inspect.Parameter.empty
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -28,7 +30,7 @@ class Parameter:
         return self.default is _EMPTY and not self.rest
 
 
-def parameters_of(target: Tool | Callable[..., Any], names: Mapping[str, Any] = {}) -> list[Parameter]:
+def parameters_of(target: Tool | Callable[..., Any], names: Mapping[str, Any] = NO_NAMES) -> list[Parameter]:
     """The arguments of a function or tool, typed by its annotations; `names` are further names they may use."""
     function = target.function if isinstance(target, Tool) else target
     try:

@@ -1,5 +1,6 @@
 """Which types fit where."""
 
+# ruff: noqa: UP007, UP045
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
