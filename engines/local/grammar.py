@@ -1,0 +1,166 @@
+"""Grammars: which tokens may come next, by llguidance (DESIGN.md §4, grammar state)."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import GrammarError
+from ..base import Choice, Grammar, JsonSchema, Lark, Regex
+from .tokenizer import Tokenizer
+
+GRAMMARS = frozenset({"JsonSchema", "Regex", "Choice", "Lark"})
+Mask: TypeAlias = NDArray[np.bool_]
+"""Which tokens are allowed, [vocab]."""
+
+_KEPT = 64
+
+
+class Matcher:
+    """Follows one generation through its grammar. Mutable; `GrammarState` is what is handed out of it."""
+
+    def __init__(self, matcher: LLMatcher, tokenizer: Tokenizer) -> None:
+        self._matcher = matcher
+        self._tokenizer = tokenizer
+
+    @property
+    def complete(self) -> bool:
+        """True where the output may end."""
+        return bool(self._matcher.is_accepting())
+
+    @property
+    def ended(self) -> bool:
+        """True where the output can only end."""
+        return bool(self._matcher.is_stopped())
+
+    def copy(self) -> Matcher:
+        return Matcher(self._matcher.deep_copy(), self._tokenizer)
+
+    def mask(self, vocabulary: int) -> Mask:
+        """Which tokens may come next, [vocabulary]. Raises GrammarError if none may."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        if self._matcher.is_error():
+            raise GrammarError(f"grammar gave up: {self._matcher.get_error()}. Simplify it")
+        allowed = np.zeros(vocabulary, dtype=np.bool_)
+        found = np.unpackbits(bits, bitorder="little")[:vocabulary]
+        allowed[: len(found)] = found
+        if not allowed.any():
+            raise GrammarError("the vocabulary has no token with which the grammar could go on")
+        return allowed
+
+    def accept(self, token: int) -> None:
+        if self._matcher.try_consume_tokens([token]) != 1:
+            raise GrammarError(f"token {token} is not allowed here: {self._matcher.get_error()}")
+
+    def force(self, text: str) -> None:
+        """Go on over a text that was not sampled, tokenised on its own."""
+        tokens = self._tokenizer.encode_more(text)
+        taken = self._matcher.try_consume_tokens(tokens)
+        if taken != len(tokens):
+            allowed = self._tokenizer.data(tokens[:taken]).decode("utf-8", "replace")
+            raise GrammarError(f"the grammar does not allow {text!r} here: it stops after {allowed!r}")
+
+    def replace_last(self, instead: Sequence[int]) -> None:
+        """As if other tokens had been taken in place of the last."""
+        self._matcher.rollback(1)
+        if self._matcher.try_consume_tokens(list(instead)) != len(instead):
+            raise GrammarError(f"tokens {list(instead)} are not allowed here: {self._matcher.get_error()}")
+
+
+class LocalGrammarState:
+    """Where a generation stands in its grammar: an immutable value (see engines.base.GrammarState)."""
+
+    __slots__ = ("_matcher", "tokenizer")
+
+    def __init__(self, matcher: Matcher, tokenizer: Tokenizer) -> None:
+        """Takes the matcher over: nobody else may move it afterwards."""
+        self._matcher = matcher
+        self.tokenizer = tokenizer
+
+    def force(self, text: str) -> LocalGrammarState:
+        """The state after `text` was inserted. Raises GrammarError if it isn't allowed here."""
+        matcher = self.matcher()
+        matcher.force(text)
+        return LocalGrammarState(matcher, self.tokenizer)
+
+    @property
+    def complete(self) -> bool:
+        return self._matcher.complete
+
+    def matcher(self) -> Matcher:
+        """A matcher that goes on from here."""
+        return self._matcher.copy()
+
+
+class GrammarCompiler:
+    """Compiles grammars for one tokenizer, and keeps the latest."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._compiled: OrderedDict[str, Matcher] = OrderedDict()
+        self._lock = Lock()
+
+    def known(self, grammar: Grammar) -> Matcher | None:
+        """As `matcher`, but None where it would have to be compiled, which can take long."""
+        with self._lock:
+            found = self._compiled.get(_source(grammar))
+            return found.copy() if found else None
+
+    def matcher(self, grammar: Grammar) -> Matcher:
+        """A matcher at the grammar's start. Raises GrammarError."""
+        source = _source(grammar)
+        compiled = Matcher(_compile(source, self._tokenizer.trie), self._tokenizer)
+        with self._lock:
+            self._compiled[source] = compiled
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+            return compiled.copy()
+
+
+def forbid(logits: Tensor, allowed: Sequence[Mask | None]) -> None:
+    """Forbid, in each row of logits [rows, vocab], what its mask doesn't allow; None allows everything."""
+    rows = [row for row, mask in enumerate(allowed) if mask is not None]
+    if rows:
+        masks = np.stack([mask for mask in allowed if mask is not None])
+        index = torch.tensor(rows, device=logits.device)
+        logits[index] = logits[index].masked_fill(torch.from_numpy(~masks).to(logits.device), -torch.inf)
+
+
+def _compile(source: str, trie: LLTokenizer) -> LLMatcher:
+    matcher = LLMatcher(trie, source, log_level=0)
+    if matcher.is_error():
+        raise GrammarError(f"grammar can't be compiled: {matcher.get_error().strip()}")
+    return matcher
+
+
+def _source(grammar: Grammar) -> str:
+    """The grammar as llguidance reads it."""
+    try:
+        match grammar:
+            case JsonSchema(schema):
+                compact = {"whitespace_flexible": False}
+                return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=compact))  # type: ignore[arg-type]
+            case Regex(pattern):
+                return str(LLMatcher.grammar_from_regex(pattern))
+            case Choice(options):
+                return str(LLMatcher.grammar_from_lark(_choice(options)))
+            case Lark(text):
+                return str(LLMatcher.grammar_from_lark(text))
+    except (TypeError, ValueError) as error:
+        raise GrammarError(f"grammar can't be compiled: {error}") from error
+    raise GrammarError(f"unknown grammar {grammar!r}; known: {', '.join(sorted(GRAMMARS))}")
+
+
+def _choice(options: Sequence[str]) -> str:
+    if not options or not all(options):
+        raise GrammarError(f"a choice needs options that are not empty, got {list(options)!r}")
+    return "start: " + " | ".join(json.dumps(option, ensure_ascii=False) for option in options)
