@@ -1,0 +1,91 @@
+"""Holdings: what a context holds in the pool (DESIGN.md §4).
+
+A holding is a view and the tokens after it that are not encoded yet: normally one, the last. The first thread that goes
+on from a holding encodes them for it ("settles" it), so that all that follow share them. A holding evicted under
+pool pressure is the same thing with an empty view and all its tokens pending.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .pages import PagePool
+from .view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .thread import Thread
+
+
+class Holding:
+    """A view with its pages, and pending tokens. `users` counts the contexts and requests that need it."""
+
+    __slots__ = ("_content", "_pool", "logits", "lost", "pages", "settler", "users")
+
+    def __init__(self, pool: PagePool, view: View, pending: tuple[int, ...], *, lost: int = 0) -> None:
+        self._pool = pool
+        self._content = (view, pending)
+        self.pages = view.pages()
+        pool.hold(self.pages)
+        self.users = 0
+        self.settler: Thread | None = None
+        """The thread that encodes the pending tokens at present."""
+        self.lost = lost
+        """Of the pending tokens, how many (from the first) had been encoded before."""
+        self.logits: Tensor | None = None
+        """The logits of the last token, [vocab], if it is encoded and they are still kept."""
+
+    @property
+    def view(self) -> View:
+        return self._content[0]
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        return self._content[1]
+
+    @property
+    def tokens(self) -> list[int]:
+        """All tokens; safe to read from any thread."""
+        view, pending = self._content
+        return [*view.tokens, *pending]
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        view, pending = self._content
+        return len(view) + len(pending)
+
+    @property
+    def next(self) -> int:
+        """The position of the next token."""
+        view, pending = self._content
+        return view.next + len(pending)
+
+    @property
+    def evictable(self) -> bool:
+        """True if it can be encoded again from its tokens, and giving it up frees a page."""
+        view = self.view
+        return view.exact and self.settler is None and any(self._pool.count(page) == 1 for page in self.pages)
+
+    def settle(self, view: View) -> None:
+        """Its pending tokens were encoded: `view` holds them."""
+        self._replace(view, ())
+        self.lost = 0
+        self.settler = None
+
+    def evict(self) -> None:
+        self.lost = len(self.view) + self.lost
+        self.logits = None
+        self._replace(View(), tuple(self.tokens))
+
+    def close(self) -> None:
+        self.logits = None
+        self._replace(View(), self.pending)
+
+    def _replace(self, view: View, pending: tuple[int, ...]) -> None:
+        pages = view.pages()
+        self._pool.hold(pages)
+        self._pool.drop(self.pages)
+        self.pages = pages
+        self._content = (view, pending)

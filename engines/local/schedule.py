@@ -1,0 +1,208 @@
+"""Scheduling: which threads run, how many tokens each encodes in a step, and who gives way when pages run out."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...errors import PoolError
+from .holding import Holding
+from .pages import PagePool
+from .thread import Thread
+from .view import View
+from .work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A thread's part in a step: it encodes `count` tokens; 0 if it only has a token to be sampled."""
+
+    thread: Thread
+    count: int
+
+
+class Scheduler:
+    """Threads in order of arrival, and the holdings that they go on from.
+
+    Every step encodes one token for each thread that generates, and shares what is left of `step_tokens` among those
+    that still have a prompt to encode. When pages run out, reserves are given back first, then holdings that nobody
+    is using are evicted, longest unused first, then the youngest thread starts again later. The oldest never gives
+    way, so something always goes on.
+    """
+
+    def __init__(self, pool: PagePool, *, step_tokens: int, max_batch: int, fail: Callable[[Thread, Exception], None]):
+        self.pool = pool
+        self.running: list[Thread] = []
+        self.waiting: list[Thread] = []
+        self.preempted = 0
+        self.evicted = 0
+        self._step_tokens = step_tokens
+        self._max_batch = max_batch
+        self._fail = fail
+        self._holdings: dict[Holding, None] = {}
+        self._arrivals = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running or self.waiting)
+
+    # ---- holdings
+
+    @property
+    def holdings(self) -> int:
+        """Holdings in use."""
+        return len(self._holdings)
+
+    def hold(self, view: View = View(), pending: tuple[int, ...] = (), *, lost: int = 0) -> Holding:  # noqa: B008
+        """A new holding with one user."""
+        holding = Holding(self.pool, view, pending, lost=lost)
+        self._holdings[holding] = None
+        holding.users = 1
+        return holding
+
+    def release(self, holding: Holding) -> None:
+        """One user less; without users its pages are given up."""
+        holding.users -= 1
+        if not holding.users:
+            del self._holdings[holding]
+            holding.close()
+
+    # ---- threads
+
+    def submit(self, holding: Holding, work: Work) -> Thread:
+        """Let a thread go on from the holding as soon as there is room."""
+        self._arrivals += 1
+        holding.users += 1
+        thread = Thread(self.pool, holding, work, self._arrivals)
+        self.waiting.append(thread)
+        return thread
+
+    def end(self, thread: Thread) -> None:
+        """Take a thread out, finished or not, and give up what it held."""
+        (self.running if thread in self.running else self.waiting).remove(thread)
+        thread.leave()
+        self.release(thread.holding)
+
+    def become(self, thread: Thread) -> Holding:
+        """What a thread has made of its holding: a new one with one user, or the same if it added nothing."""
+        if len(thread.own) == thread.lead:
+            thread.holding.users += 1
+            return thread.holding
+        return self.hold(thread.view, tuple(thread.own[thread.encoded :]))
+
+    def schedule(self) -> list[Share]:
+        """Who takes part in the next step. What the pool can't hold fails, by `fail`."""
+        self._admit()
+        shares = []
+        for thread, count in self._shares():
+            if thread in self.running and self._make_room(thread, count):
+                shares.append(Share(thread, count))
+        return shares
+
+    def check_integrity(self) -> None:
+        """Law 1. Raises AssertionError."""
+        self.pool.check_integrity(
+            [*(holding.pages for holding in self._holdings), *(thread.pages for thread in self.running)]
+        )
+        for holding in self._holdings:
+            assert holding.users > 0, "a holding without users is kept"
+            assert set(holding.pages) == set(holding.view.pages()), "a holding holds other pages than its view has"
+        for thread in self.running:
+            assert set(thread.view.pages()) <= set(thread.pages), "a thread reads pages that it doesn't hold"
+
+    # ---- who runs
+
+    def _admit(self) -> None:
+        for thread in list(self.waiting):
+            if len(self.running) >= self._max_batch:
+                return
+            if thread.holding.settler is not None:
+                continue  # what it goes on from is being encoded by another; that one is let in before it
+            if not self._enter(thread):
+                return
+
+    def _enter(self, thread: Thread) -> bool:
+        """Let a waiting thread run, or fail where it never could. False: it has to wait, and all behind it."""
+        thread.prepare()
+        missing = thread.pages_missing(max(thread.todo, 0))
+        if not self._find(missing, thread):
+            thread.unprepare()
+            tokens = thread.holding.length + len(thread.own)
+            if self.running and self.pool.pages_for(tokens) <= self.pool.pages:
+                return False
+            self._fail(thread, self._too_small(thread, missing))
+            return True
+        self.waiting.remove(thread)
+        insort(self.running, thread, key=lambda other: other.arrival)
+        self._touch(thread.holding)
+        thread.enter()
+        return True
+
+    def _shares(self) -> list[tuple[Thread, int]]:
+        """How many tokens each running thread is to encode: fair, and in order of arrival."""
+        prompts = sum(thread.todo > 1 for thread in self.running)
+        left = max(self._step_tokens - (len(self.running) - prompts), 1)
+        shares = []
+        for thread in self.running:
+            count = max(thread.todo, 0)
+            if count > 1:
+                count = min(count, -(-left // prompts))
+                prompts, left = prompts - 1, left - count
+                if not count:
+                    continue
+            shares.append((thread, count))
+        return shares
+
+    # ---- who gives way
+
+    def _make_room(self, thread: Thread, count: int) -> bool:
+        """See to it that a running thread can write `count` tokens. False: it had to give way itself."""
+        missing = thread.pages_missing(count)
+        while not self._find(missing, thread):
+            victim = self.running[-1]
+            if victim is not thread:
+                self._preempt(victim)
+            elif len(self.running) > 1:
+                self._preempt(thread)
+                return False
+            else:
+                self._fail(thread, self._too_small(thread, missing))
+                return False
+        thread.grow(count)
+        return True
+
+    def _find(self, missing: int, thread: Thread) -> bool:
+        """Have so many free pages, taking back reserves and idle holdings; no thread has to give way."""
+        if missing <= self.pool.free:
+            return True
+        for other in self.running:
+            if other is not thread:
+                other.trim()
+        while missing > self.pool.free:
+            idle = (holding for holding in self._holdings if holding is not thread.holding and holding.evictable)
+            holding = next(idle, None)
+            if holding is None:
+                return False
+            holding.evict()
+            self.evicted += 1
+        return True
+
+    def _preempt(self, thread: Thread) -> None:
+        self.running.remove(thread)
+        insort(self.waiting, thread, key=lambda other: other.arrival)
+        thread.leave()
+        self.preempted += 1
+
+    def _touch(self, holding: Holding) -> None:
+        """The holding was used just now; it is evicted last."""
+        del self._holdings[holding]
+        self._holdings[holding] = None
+
+    def _too_small(self, thread: Thread, missing: int) -> PoolError:
+        size, tokens = self.pool.page_size, thread.holding.length + len(thread.own) - thread.lead
+        return PoolError(
+            f"a context of {tokens} tokens needs {missing * size} slots more in the KV pool, which has "
+            f"{self.pool.free * size} free of {self.pool.pages * size} and can free no more. "
+            "Open the engine with more kv_memory, or release contexts"
+        )

@@ -1,0 +1,220 @@
+"""Threads: contexts that are being extended (DESIGN.md §3). A thread writes to its tail and reads its view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...kernels import KeyRun, QueryBlock
+from .holding import Holding
+from .pages import PagePool
+from .segment import Segment
+from .view import Span, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .work import Work
+
+RESERVE = 256
+"""Tokens beyond those at hand for which a tail reserves room, so that it is one run of slots; spare pages go back
+when the thread ends or others need them."""
+
+
+class Thread:
+    """A holding on its way to the next one, for the sake of `work`.
+
+    `own` are the tokens beyond its base view: first `lead` that belong to the holding (its pending tokens), then those
+    that it was given or has sampled. The first `encoded` of them are in the pool.
+    """
+
+    __slots__ = (
+        "_base_keys",
+        "_fresh",
+        "_reached",
+        "_relost",
+        "arrival",
+        "base",
+        "encoded",
+        "holding",
+        "lead",
+        "own",
+        "pages",
+        "pool",
+        "primed",
+        "recomputed",
+        "tail",
+        "work",
+    )
+
+    def __init__(self, pool: PagePool, holding: Holding, work: Work, arrival: int) -> None:
+        self.pool = pool
+        self.holding = holding
+        self.work = work
+        self.arrival = arrival
+        self.own = list(work.tokens)
+        self.lead = 0
+        self.encoded = 0
+        self.base = View()
+        self.tail: Span | None = None
+        self.pages: list[int] = []
+        self.primed: Tensor | None = None
+        """The logits of the base's last token, if nothing has to be encoded to know them."""
+        self.recomputed = 0
+        self._base_keys: tuple[KeyRun, ...] = ()
+        self._fresh = 0
+        self._reached = 0
+        self._relost = 0
+
+    # ---- coming and going
+
+    @property
+    def view(self) -> View:
+        """What it attends to, its encoded tokens included."""
+        return self.base.append(self.tail) if self.tail else self.base
+
+    @property
+    def todo(self) -> int:
+        """Tokens to encode before the work can go on."""
+        return len(self.own) - self.encoded - self.work.held_back
+
+    def prepare(self) -> None:
+        """Look at the holding as it is now: what is its view, and what must be encoded before the own tokens."""
+        holding = self.holding
+        self.base, self._relost = holding.view, holding.lost
+        lead = list(holding.pending)
+        self.primed = None
+        if not lead and self.work.needs_logits:
+            self.primed = holding.logits
+            if self.primed is None and len(self.base):
+                lead = self.base.tokens[-1:]
+                self.base, self._relost = self.base.cut(len(self.base) - 1)[0], 1
+        self.lead = len(lead)
+        self.own[:0] = lead
+
+    def unprepare(self) -> None:
+        """Forget what `prepare` saw."""
+        del self.own[: self.lead]
+        self.lead = self.encoded = self._relost = 0
+        self.primed = None
+
+    def pages_missing(self, tokens: int) -> int:
+        """Pages to take before so many more tokens can be written."""
+        segment = self._own_segment()
+        room = segment.capacity - len(segment) if segment else 0
+        return self.pool.pages_for(max(tokens - room, 0))
+
+    def enter(self) -> None:
+        """Hold the base and get a tail with room for the tokens at hand; the pool has `pages_missing` of them."""
+        self.pages = self.base.pages()
+        self.pool.hold(self.pages)
+        if self.holding.pending:
+            self.holding.settler = self
+        segment = self._own_segment()
+        if segment is None:
+            segment = Segment(self.base.next, self.pool.page_size)
+            self.tail = Span(segment, 0, 0, self.base.next)
+        else:
+            self.tail = self.base.spans[-1]
+            self.base = View(self.base.spans[:-1], self.tail.position)
+        segment.written = True
+        self._base_keys = tuple(key for span in self.base.spans for key in _keys(span))
+        self.grow(self.todo)
+
+    def grow(self, tokens: int) -> None:
+        """Take pages for so many more tokens, and in reserve; the caller has seen that the pool has them."""
+        missing = self.pages_missing(tokens)
+        if not missing:
+            return
+        assert self.tail is not None
+        segment = self.tail.segment
+        spare = self.pool.pages_for(min(self.work.expected, RESERVE))
+        wanted = missing + min(spare, (self.pool.free - missing) // 4)
+        taken = self.pool.take(missing, wanted=wanted, after=segment.pages[-1] if segment.pages else -1)
+        segment.add_pages(taken)
+        self.pages += taken
+
+    def trim(self) -> bool:
+        """Give reserved pages back; True if there were any."""
+        spare = self.tail.segment.trim() if self.tail else []
+        if spare:
+            del self.pages[len(self.pages) - len(spare) :]
+            self.pool.drop(spare)
+        return bool(spare)
+
+    def leave(self) -> None:
+        """Give up everything held; to be entered again it has to be prepared again."""
+        if self.tail is not None:
+            self.trim()
+            self.tail.segment.written = False
+            self.pool.drop(self.pages)
+        if self.holding.settler is self:
+            self.holding.settler = None
+        self._reached = max(self._reached, self.encoded - self.lead)
+        self.tail, self.pages = None, []
+        self.unprepare()
+
+    # ---- a step
+
+    def advance(self, count: int) -> Sequence[int]:
+        """Move `count` own tokens into the tail, to be encoded in this step; the tokens."""
+        assert self.tail is not None
+        start, stop = self.encoded, self.encoded + count
+        tokens = self.own[start:stop]
+        self.tail.segment.append(tokens)
+        self.tail = replace(self.tail, stop=self.tail.stop + count)
+        self.encoded, self._fresh = stop, count
+        self.recomputed += _overlap(start, stop, 0, self._relost)
+        self.recomputed += _overlap(start, stop, self.lead, self.lead + self._reached)
+        return tokens
+
+    def block(self) -> QueryBlock:
+        """The step's query rows: the tokens of the last `advance`, and all that they see."""
+        assert self.tail is not None
+        tail, segment = self.tail, self.tail.segment
+        first = tail.stop - self._fresh
+        slots = tuple(run.slot + i for run in segment.runs(first, tail.stop) for i in range(run.count))
+        keys = self._base_keys + tuple(_keys(tail, first if self._fresh > 1 else -1))
+        return QueryBlock(segment.origin + first, tail.end - self._fresh, slots, keys)
+
+    def settle(self) -> bool:
+        """After a step: hand the holding's tokens to the holding once they are all encoded; True in that step."""
+        if self.holding.settler is not self or self.encoded < self.lead:
+            return False
+        view = self.view
+        settled, _ = view.cut(len(view) - (self.encoded - self.lead))
+        self.holding.settle(settled)
+        del self.own[: self.lead]
+        self.encoded -= self.lead
+        self.lead = self._relost = 0
+        return True
+
+    def _own_segment(self) -> Segment | None:
+        """The segment that it writes to, or would now: the base's last, if nobody has gone on from there."""
+        if self.tail is not None:
+            return self.tail.segment
+        last = self.base.spans[-1] if self.base.spans else None
+        if last is None or last.offset or last.end != self.base.next:
+            return None
+        segment = last.segment
+        return segment if last.stop == len(segment) and not segment.written else None
+
+
+def _keys(span: Span, first: int = -1) -> list[KeyRun]:
+    """A span's runs; with `first`, the tokens of the segment from that index on are the block's own rows."""
+    segment = span.segment
+    return [
+        KeyRun(
+            slot=run.slot,
+            count=run.count,
+            rotation=segment.origin + run.index,
+            position=span.position + run.index - span.start,
+            first=run.index - first if 0 <= first < run.index + run.count else None,
+        )
+        for run in segment.runs(span.start, span.stop)
+    ]
+
+
+def _overlap(start: int, stop: int, other_start: int, other_stop: int) -> int:
+    return max(0, min(stop, other_stop) - max(start, other_start))
