@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError, UnknownNameError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NAMES = ("local", "local:MODEL_DIR", "scripted:FILE.json")
 
 
-def open_engine(name: str = "local", **options: object) -> Engine:
+def open_engine(name: str = "local", **options: Any) -> Engine:
     """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `scripted:FILE.json`.
 
     `options` go to the engine's constructor. Raises UnknownNameError, CheckpointError, MissingExtraError.
@@ -29,7 +29,7 @@ def open_engine(name: str = "local", **options: object) -> Engine:
     raise UnknownNameError(f"unknown engine '{name}'; known: {', '.join(NAMES)}")
 
 
-def _open_local(directory: str, options: dict[str, object]) -> Engine:
+def _open_local(directory: str, options: dict[str, Any]) -> Engine:
     try:
         from .local import LocalEngine
     except ModuleNotFoundError as error:

@@ -1,0 +1,170 @@
+"""Contexts of the local engine: immutable handles on what the pool holds (DESIGN.md §5)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from ...errors import ContextError, EngineError
+from ...usage import Usage
+from ..base import GREEDY, Chunk, Context, Generation, Grammar, GrammarState, Mode, Placement, Prompt, Sampling
+from .grammar import LocalGrammarState
+
+if TYPE_CHECKING:
+    from .chat import Conversation
+    from .engine import LocalEngine
+    from .generation import Generation as GenerationWork
+    from .holding import Holding
+    from .work import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a generation was asked for."""
+
+    max_tokens: int
+    stop: tuple[str, ...]
+    grammar: Grammar | GrammarState | None
+    sampling: Sampling
+
+
+class LocalContext:
+    """A view in the engine's pool. Forking is using it twice; both then read the same pages."""
+
+    __slots__ = ("__weakref__", "_conversation", "_engine", "_lease", "_released", "_usage", "length", "position")
+
+    def __init__(self, engine: LocalEngine, lease: Lease, usage: Usage, conversation: Conversation | None) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._usage = usage
+        self._conversation = conversation
+        self._released = False
+        self.length = lease.holding.length
+        self.position = lease.holding.next
+        """The position of the next token: the length, but for tokens that stand side by side."""
+
+    def __repr__(self) -> str:
+        return f"<context of {self.length} tokens in {self._engine.name}{', released' if self._released else ''}>"
+
+    @property
+    def engine(self) -> LocalEngine:
+        return self._engine
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """The messages rendered into it, if it began with messages."""
+        return self._conversation
+
+    @property
+    def holding(self) -> Holding:
+        """What it holds. Raises ContextError after its release."""
+        if self._released:
+            raise ContextError(f"context of {self.length} tokens was released; keep it until its last use")
+        return self._lease.holding
+
+    @property
+    def tokens(self) -> list[int]:
+        """Token ids, in view order."""
+        return self.holding.tokens
+
+    @property
+    def text(self) -> str:
+        return self._engine.tokenizer.text(self.tokens)
+
+    async def extend(self, prompt: Prompt) -> LocalContext:
+        return await self._engine.extend(self, prompt)
+
+    def stream(
+        self,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> LocalStream:
+        return LocalStream(self, Ask(max_tokens, tuple(stop), grammar, sampling))
+
+    async def generate(
+        self,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> Generation:
+        work = await self._engine.generation(self, Ask(max_tokens, tuple(stop), grammar, sampling), streams=False)
+        await self._engine.perform(self, work)
+        return _generation(self, work)
+
+    async def prune(self, start: int, stop: int, *, mode: Mode) -> LocalContext:
+        return await self._engine.prune(self, start, stop, mode)
+
+    async def splice(self, others: Sequence[Context], *, at: Placement, mode: Mode) -> LocalContext:
+        return await self._engine.splice(self, others, at, mode)
+
+    async def score(self, continuations: Sequence[str]) -> list[float]:
+        return await self._engine.score(self, continuations)
+
+    def release(self) -> None:
+        self._released = True
+        self._lease.release()
+
+
+class LocalStream:
+    """A generation under way; see engines.base.GenerationStream."""
+
+    def __init__(self, context: LocalContext, ask: Ask) -> None:
+        self._context = context
+        self._ask = ask
+        self._work: GenerationWork | None = None
+        self._result: Generation | None = None
+
+    async def __aenter__(self) -> Self:
+        engine = self._context.engine
+        self._work = await engine.generation(self._context, self._ask, streams=True)
+        engine.begin(self._context, self._work)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._work is not None and self._result is None:
+            self._context.engine.cancel(self._work)
+        self._work = None
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._work is None:
+            raise EngineError("stream is not open: use it as `async with context.stream(...) as s`")
+        chunk = await self._work.mailbox.take()
+        if chunk is not None:
+            return chunk
+        if self._result is None:
+            self._result = _generation(self._context, self._work)
+        raise StopAsyncIteration
+
+    @property
+    def result(self) -> Generation:
+        if self._result is None:
+            raise EngineError("generation has not ended: read its stream to the end first")
+        return self._result
+
+
+def _generation(context: LocalContext, work: GenerationWork) -> Generation:
+    """What a finished work has given."""
+    engine = context.engine
+    assert work.finish is not None
+    return Generation(
+        text=work.text,
+        context=LocalContext(engine, work.take_lease(), work.usage, context.conversation),
+        finish=work.finish,
+        usage=work.usage,
+        stop=work.stop,
+        grammar=LocalGrammarState(work.matcher, engine.tokenizer) if work.matcher is not None else None,
+        tokens=work.kept,
+    )

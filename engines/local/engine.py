@@ -1,0 +1,356 @@
+"""The local engine: contexts that share one KV pool, on torch (DESIGN.md §4, §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal, Self, TypeVar
+from weakref import finalize
+
+import anyio
+import anyio.to_thread
+import torch
+
+from ...errors import ContextError, ContextLengthError, GrammarError, InputError
+from ...usage import Usage
+from ..base import Capabilities, Context, Grammar, GrammarState, Message, Mode, Placement, Prompt
+from .chat import ChatTemplate, Conversation
+from .config import ModelConfig
+from .context import Ask, LocalContext
+from .decoder import Decoder
+from .edits import Edit, prune_exact, prune_shift, splice_exact, splice_shift
+from .generation import Generation
+from .grammar import GRAMMARS, GrammarCompiler, LocalGrammarState, Matcher
+from .holding import Holding
+from .loop import StepLoop
+from .mailbox import Mailbox
+from .pages import PagePool
+from .tokenizer import Tokenizer
+from .view import View
+from .work import Extension, Lease, Reencoding, Scoring, Settling, Work
+
+T = TypeVar("T")
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SMALL = 50_000_000
+"""Parameters up to which one torch thread is faster than several (FACTS.md §11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What an engine holds and does at the moment; rates are over the time in which it had work."""
+
+    pages: int
+    pages_used: int
+    tokens: int
+    """Tokens that the pool can hold."""
+    contexts: int
+    running: int
+    waiting: int
+    preempted: int
+    evicted: int
+    steps: int
+    encoded: int
+    sampled: int
+    tokens_per_second: float
+
+
+class LocalEngine:
+    """A model of one's own machine behind the engine protocol. Make it with `LocalEngine.open`."""
+
+    EMBEDDED: ClassVar[Path] = Path(__file__).parent / "embedded"
+    """The checkpoint that comes with plait."""
+
+    def __init__(self, name: str, decoder: Decoder, tokenizer: Tokenizer, template: ChatTemplate, loop: StepLoop):
+        self.tokenizer = tokenizer
+        self.decoder = decoder
+        self._name = name
+        self._template = template
+        self._grammars = GrammarCompiler(tokenizer)
+        self._loop = loop
+        self._window = decoder.config.max_positions
+        self._stop = finalize(self, loop.close)
+        loop.start()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path = EMBEDDED,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        kernel: str = "auto",
+        kv_memory: str | int = "1GiB",
+        kv_tokens: int = 0,
+        page_size: int = 16,
+        step_tokens: int = 512,
+        max_batch: int = 64,
+        threads: int | Literal["auto"] = "auto",
+    ) -> LocalEngine:
+        """Load a checkpoint in Hugging Face layout and start its step loop.
+
+        The KV pool takes `kv_memory` ("1GiB", or bytes), or holds `kv_tokens` tokens if that is given. A step encodes
+        up to `step_tokens` tokens of at most `max_batch` threads. `threads` is torch's number of threads, which is the
+        whole process's; "auto" is one for a small model on a CPU, and otherwise as torch has it.
+        Raises CheckpointError, InputError.
+        """
+        directory = Path(path)
+        place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        for option, value in (("page_size", page_size), ("step_tokens", step_tokens), ("max_batch", max_batch)):
+            if value < 1:
+                raise InputError(f"{option} is {value}; it must be at least 1")
+        decoder = Decoder.load(directory, dtype=dtype, device=place, kernel=kernel)
+        config = decoder.config
+        tokenizer = Tokenizer.load(directory, vocabulary=config.vocab_size, eos=config.eos_tokens)
+        tokens = kv_tokens or parse_memory(kv_memory) // config.kv_bytes_per_token(decoder.dtype.itemsize)
+        if tokens < page_size:
+            raise InputError(f"kv_memory {kv_memory!r} holds {tokens} tokens, no page of {page_size}; give more")
+        loop = StepLoop(
+            decoder,
+            PagePool(tokens // page_size, page_size),
+            tokens=tokenizer.size,
+            step_tokens=step_tokens,
+            max_batch=max_batch,
+            threads=_threads(threads, config, place),
+        )
+        return cls(f"local:{directory.name}", decoder, tokenizer, ChatTemplate.load(directory), loop)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            shared_prefix=True,
+            score=True,
+            grammars=GRAMMARS,
+            prune=frozenset({"exact", "shift"}),
+            splice=frozenset({"exact", "shift"}),
+            window=self._window,
+        )
+
+    def stats(self) -> EngineStats:
+        """A snapshot; cheap, from any thread."""
+        loop = self._loop
+        scheduler, pool = loop.scheduler, loop.pool
+        return EngineStats(
+            pages=pool.pages,
+            pages_used=pool.used,
+            tokens=pool.pages * pool.page_size,
+            contexts=scheduler.holdings,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            preempted=scheduler.preempted,
+            evicted=scheduler.evicted,
+            steps=loop.steps,
+            encoded=loop.encoded,
+            sampled=loop.sampled,
+            tokens_per_second=loop.sampled / loop.seconds if loop.seconds else 0.0,
+        )
+
+    def check_integrity(self) -> None:
+        """Law 1, after everything that was asked before. Waits for the step that runs. Raises AssertionError."""
+        self._loop.call(self._loop.scheduler.check_integrity).result()
+
+    async def start(self, prompt: Prompt) -> LocalContext:
+        if isinstance(prompt, str):
+            return await self._append(None, self.tokenizer.encode(prompt), None)
+        text = self._template.open(prompt)
+        tokens = self.tokenizer.encode_rendered(text)
+        return await self._append(None, tokens, Conversation(tuple(prompt), len(self.tokenizer.text(tokens))))
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and free everything. Idempotent."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._stop)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    # ---- for contexts
+
+    async def extend(self, context: LocalContext, prompt: Prompt) -> LocalContext:
+        """A context that also holds the prompt; what it adds is tokenised on its own."""
+        if isinstance(prompt, str):
+            return await self._append(context, self.tokenizer.encode_more(prompt), context.conversation)
+        said, conversation = context.text, context.conversation
+        if conversation is None:
+            added, history = self._template.open(prompt), tuple(prompt)
+        else:
+            said = said[conversation.opened :]
+            added = self._template.follow(conversation, said, prompt)
+            history = (*conversation.messages, Message("assistant", said), *prompt)
+        opened = len(context.text) + len(added)
+        return await self._append(context, self.tokenizer.encode_more(added), Conversation(history, opened))
+
+    async def generation(self, context: LocalContext, ask: Ask, *, streams: bool) -> Generation:
+        """A generation as it was asked for, ready to begin."""
+        if not context.length:
+            raise ContextError("can't generate from an empty context: start with a prompt")
+        if ask.max_tokens < 0 or not all(ask.stop):
+            raise InputError(f"max_tokens {ask.max_tokens} or a stop string of {ask.stop!r} can't be used")
+        return Generation(
+            self.tokenizer,
+            context.holding.tokens[-4:],
+            room=self._window - context.position,
+            max_tokens=ask.max_tokens,
+            stop=ask.stop,
+            matcher=await self._matcher(ask.grammar),
+            sampling=ask.sampling,
+            streams=streams,
+            mailbox=Mailbox.here(),
+        )
+
+    async def prune(self, context: LocalContext, start: int, stop: int, mode: Mode) -> LocalContext:
+        if not 0 <= start <= stop <= context.length:
+            raise ContextError(f"prune({start}, {stop}) does not fit a context of {context.length} tokens")
+        edit = prune_exact if mode == "exact" else prune_shift
+        return await self._edit(context, (), lambda view, _: edit(view, start, stop), pruned=stop - start)
+
+    async def splice(self, context: LocalContext, others: Sequence[Context], at: Placement, mode: Mode) -> LocalContext:
+        own = []
+        for other in others:
+            if not isinstance(other, LocalContext) or other.engine is not self:
+                raise ContextError(f"a context of another engine can't be spliced into one of '{self.name}'")
+            own.append(other)
+        edit = splice_exact if mode == "exact" else splice_shift
+        return await self._edit(context, own, lambda view, views: edit(view, views, at), pruned=0)
+
+    async def score(self, context: LocalContext, continuations: Sequence[str]) -> list[float]:
+        if not context.length:
+            raise ContextError("can't score after an empty context: start with a prompt")
+        works = []
+        for continuation in continuations:
+            tokens = self.tokenizer.encode_more(continuation)
+            self._check_length(context, len(tokens))
+            works.append(Scoring(tokens, Mailbox.here()))
+        async with anyio.create_task_group() as group:
+            for work in works:
+                if work.continuation:
+                    group.start_soon(self.perform, context, work)
+        return [work.total for work in works]
+
+    async def perform(self, context: LocalContext | None, work: Work) -> None:
+        """Do a work to its end; if this is cancelled, so is the work."""
+        self.begin(context, work)
+        try:
+            await work.mailbox.take()
+        except BaseException:
+            self.cancel(work)
+            raise
+
+    def begin(self, context: LocalContext | None, work: Work) -> None:
+        """Hand a work to the step loop."""
+        self._loop.submit(context.holding if context else None, work)
+
+    def cancel(self, work: Work) -> None:
+        self._loop.cancel(work)
+
+    # ---- helpers
+
+    async def _append(
+        self, context: LocalContext | None, tokens: Sequence[int], conversation: Conversation | None
+    ) -> LocalContext:
+        self._check_length(context, len(tokens))
+        work = Extension(tokens, Mailbox.here())
+        await self.perform(context, work)
+        return LocalContext(self, work.take_lease(), work.usage, conversation)
+
+    def _check_length(self, context: LocalContext | None, more: int) -> None:
+        length = (context.position if context else 0) + more
+        if length > self._window:
+            raise ContextLengthError(
+                f"{length} tokens do not fit the window of {self._window} of '{self.name}': cut the prompt, or prune"
+            )
+
+    async def _matcher(self, grammar: Grammar | GrammarState | None) -> Matcher | None:
+        if grammar is None:
+            return None
+        if isinstance(grammar, LocalGrammarState):
+            if grammar.tokenizer is not self.tokenizer:
+                raise GrammarError("a grammar's state belongs to the engine that made it")
+            return grammar.matcher()
+        if isinstance(grammar, GrammarState):
+            raise GrammarError("a grammar's state belongs to the engine that made it")
+        return self._grammars.known(grammar) or await anyio.to_thread.run_sync(self._grammars.matcher, grammar)
+
+    async def _edit(
+        self,
+        context: LocalContext,
+        others: Sequence[LocalContext],
+        edit: Callable[[View, Sequence[View]], Edit],
+        *,
+        pruned: int,
+    ) -> LocalContext:
+        """Have all views encoded, edit them in the step loop's thread, and encode again what the edit asks for."""
+        holdings = [part.holding for part in (context, *others)]
+        made: Edit | None = None
+        while made is None:
+            for part in (context, *others):
+                await self.perform(part, Settling(mailbox=Mailbox.here()))
+            lease, made = await self._ask(partial(self._edited, holdings, edit))
+        view_context = LocalContext(self, lease, Usage(), context.conversation)
+        work = Reencoding(made.again, pruned=pruned, added=made.added, mailbox=Mailbox.here())
+        self._check_length(view_context, len(made.again))
+        await self.perform(view_context, work)
+        return LocalContext(self, work.take_lease(), work.usage, context.conversation)
+
+    def _edited(
+        self, holdings: Sequence[Holding], edit: Callable[[View, Sequence[View]], Edit]
+    ) -> tuple[Lease, Edit | None]:
+        """Runs in the step loop's thread. No edit if one of the views has been evicted meanwhile."""
+        scheduler = self._loop.scheduler
+        if any(holding.pending for holding in holdings):
+            return self._loop.lease(scheduler.hold()), None
+        view, *others = [holding.view for holding in holdings]
+        made = edit(view, others)
+        return self._loop.lease(scheduler.hold(made.view)), made
+
+    async def _ask(self, function: Callable[[], T]) -> T:
+        """What a function gives in the step loop's thread."""
+        mailbox, answers = Mailbox.here(), list[T]()
+
+        def run() -> None:
+            try:
+                answers.append(function())
+            except Exception as error:
+                mailbox.close(error)
+            else:
+                mailbox.close()
+
+        self._loop.tell(run)
+        await mailbox.take()
+        return answers[0]
+
+
+def parse_memory(memory: str | int) -> int:
+    """Bytes of "1GiB", "512MiB" or a number. Raises InputError."""
+    if isinstance(memory, int):
+        return memory
+    for unit, size in _UNITS.items():
+        number = memory.strip().removesuffix(unit)
+        if number != memory.strip():
+            try:
+                return int(float(number) * size)
+            except ValueError:
+                break
+    raise InputError(f"kv_memory {memory!r} can't be read; give bytes, or a number with one of {', '.join(_UNITS)}")
+
+
+def _threads(threads: int | Literal["auto"], config: ModelConfig, device: str) -> int:
+    if threads != "auto":
+        return threads
+    return 1 if device == "cpu" and _parameters(config) <= _SMALL else 0
+
+
+def _parameters(config: ModelConfig) -> int:
+    size, head = config.hidden_size, config.head_dim
+    attention = 2 * size * head * (config.heads + config.kv_heads)
+    tables = config.vocab_size * size * (1 if config.tied_embeddings else 2)
+    return tables + config.layers * (attention + 3 * size * config.intermediate_size)
