@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import ToolArgumentError, ToolError
@@ -107,6 +107,7 @@ def _close(text: str, value: Fraction) -> bool:
     return abs(Fraction(text) - value) <= abs(value) * Fraction(1, 2 * 10**19)
 
 
+@settings(deadline=None, max_examples=60)
 @given(EXPRESSIONS)
 def test_sums_agree_with_fractions(pair: tuple[str, Fraction]) -> None:
     expression, value = pair
@@ -116,6 +117,7 @@ def test_sums_agree_with_fractions(pair: tuple[str, Fraction]) -> None:
     assert set(text) <= set("-.0123456789")
 
 
+@settings(deadline=None, max_examples=60)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_comparisons_and_differences_agree_with_fractions(x: tuple[str, Fraction], y: tuple[str, Fraction]) -> None:
     sides = f"{x[0]},{y[0]}"
@@ -125,6 +127,7 @@ def test_comparisons_and_differences_agree_with_fractions(x: tuple[str, Fraction
     assert _close(evaluate(f"sub {sides}"), x[1] - y[1])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=600) | st.text("0123456789.,+-*/() maxinsub" + string.whitespace, max_size=600))
 def test_any_text_gives_a_value_or_a_named_error(text: str) -> None:
     try:
@@ -134,6 +137,7 @@ def test_any_text_gives_a_value_or_a_named_error(text: str) -> None:
     assert result
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["1", "7", "/", "*", "9" * 50]), max_size=500).map("".join))
 def test_long_products_and_quotients_stay_bounded(text: str) -> None:
     with suppress(ToolArgumentError):

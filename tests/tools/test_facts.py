@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import DataError, InputError
@@ -181,6 +181,7 @@ PIECES = [
 ]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=100) | st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join))
 def test_any_query_is_answered(table: FactTable, query: str) -> None:
     found = table.find(query)

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import DataError
@@ -111,6 +111,7 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
         read_table(tmp_path)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.binary(max_size=200) | st.text(',;"\n\r\ta1{}[]:', max_size=200).map(str.encode),
     st.sampled_from(["csv", "jsonl"]),
