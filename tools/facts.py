@@ -30,6 +30,7 @@ _SCHEMA = """
 _CONNECTORS = ("of", "in", "for", "on")
 _POSSESSIVE = re.compile(r"['\u2019]s\b", re.IGNORECASE)
 _MOST_CANDIDATES = 100
+_LONGEST_QUERY = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,12 @@ class FactTable:
         return cls([*(_built_in_tables() if built_in else ()), *map(read_table, paths)])
 
     def find(self, query: str) -> Fact | None:
-        """The fact that a query such as "population of Peru" asks for; None if it isn't known or isn't clear."""
+        """The fact that a query such as "population of Peru" asks for; None if it isn't known or isn't clear.
+
+        A text of more than 300 characters is no query.
+        """
+        if len(query) > _LONGEST_QUERY:
+            return None
         for attribute, entity in _readings(query):
             fact = self.fact(attribute, entity)
             if fact is not None:

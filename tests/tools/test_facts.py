@@ -96,6 +96,9 @@ def test_known_facts_are_found(table: FactTable, query: str, value: str) -> None
         "",
         "What is it?",
         '"population" OR peru',
+        "population of Peru " * 10_000,
+        " ".join(chr(97 + number % 26) + chr(97 + number // 26) for number in range(100)),
+        "' " * 150,
         "population NEAR peru * ^ : -",
     ],
 )
