@@ -120,7 +120,7 @@ def models_check(
     directory: Annotated[Path, typer.Argument(help="Folder in Hugging Face layout.")], as_json: JsonOption = False
 ) -> None:
     """Family, what is unsupported and why, memory per 1,000 tokens, and logits against `transformers` if installed."""
-    _require_local()
+    _require("torch", "local")
     from .engines.local.check import check_model
 
     report = check_model(directory)
@@ -129,7 +129,25 @@ def models_check(
         raise typer.Exit(1)
 
 
-def _tools(facts: list[Path] | None) -> list[Tool] | None:
+@bench_app.command("engine")
+def bench_engine(as_json: JsonOption = False) -> None:
+    """Decode tokens/s of the local engine beside `transformers` generate, at batch 1, 8 and 32."""
+    _require("torch", "local")
+    _require("transformers", "dev")
+    from .benchmarks import engine
+
+    engine.main(as_json=as_json)
+
+
+@bench_app.command("fan-out")
+def bench_fan_out(as_json: JsonOption = False) -> None:
+    """Seconds of eight slow look-ups in one turn beside one, and the most in flight under a cap."""
+    from .benchmarks import fan_out
+
+    fan_out.main(as_json=as_json)
+
+
+def _tools(facts: list[Path] | None) -> tuple[Tool, ...] | None:
     if not facts:
         return None
     from .tools import default_tools
@@ -137,9 +155,9 @@ def _tools(facts: list[Path] | None) -> list[Tool] | None:
     return default_tools(*facts)
 
 
-def _require_local() -> None:
-    if find_spec("torch") is None:
-        raise MissingExtraError("the local engine", "local")
+def _require(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise MissingExtraError(f"this command (package '{package}')", extra)
 
 
 def _print(data: dict[str, Any], as_json: bool, text: str) -> None:

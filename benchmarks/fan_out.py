@@ -10,6 +10,7 @@ from time import perf_counter
 import anyio
 
 import plait
+from plait.engines.scripted import ScriptedEngine
 
 LATENCY = 0.2
 REPEATS = 5
@@ -43,7 +44,7 @@ def measure(lookups: int, *, cap: int) -> tuple[list[float], int]:
     turns = [f"<|begin_search_queries|>{queries}<|end_search_queries|>", "\\boxed{done}"]
     seconds = []
     for _ in range(REPEATS):
-        engine = plait.engines.ScriptedEngine(turns)
+        engine = ScriptedEngine(turns)
         start = perf_counter()
         answer = plait.recipes.hybrid_search([lookup]).run_sync("go", engine=engine)
         seconds.append(perf_counter() - start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ..engines import JsonSchema
+from ..engines import Grammar, GrammarState, JsonSchema
 from ..errors import FormatError
 from ..orchestrator import Builder, Graph, Scope, graph
 from ..tools import Tool, ToolBox, default_tools
@@ -21,7 +21,7 @@ def tim(tools: Sequence[Tool] | None = None, *, max_tokens: int = 2048) -> Graph
 
     async def grow_tree(scope: Scope, task: str) -> str:
         context = await scope.start(conversation("tim", task, tools=box.describe()))
-        grammar = scope.supported(JsonSchema(task_tree_schema(box.schemas())))
+        grammar: Grammar | GrammarState | None = scope.supported(JsonSchema(task_tree_schema(box.schemas())))
         tree = TaskTree(scope)
         while True:
             async with scope.stream(context, max_tokens=max_tokens, stop=[RESULT], grammar=grammar) as stream:
