@@ -5,13 +5,13 @@ Everything here is host-side arithmetic on integers. Three shapes of read come o
 - a *causal square*: a chunk of new tokens against its own keys;
 - a *grid*: one or more ranges of slots at equal distances, each read whole by equally many rows. A range that many
   threads share is a grid of one (segment-major); many threads' private tails, side by side in the pool, are one grid,
-  without a copy;
+  without a copy. Short ranges that lie anywhere are copied together into one;
 - a *banded* read: a grid of one in which each row sees its own slice, where a sliding window cuts into a chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -60,10 +60,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Cells of equal height, `stride` slots apart, all read `width` slots wide."""
+    """Cells of equal height, read `width` slots wide, that stand `stride` slots apart (None: anywhere)."""
 
     cells: tuple[Cell, ...]
-    stride: int
+    stride: int | None
     width: int
 
     @property
@@ -101,8 +101,11 @@ class Layout:
         return len(self.slots)
 
 
-def lay_out(blocks: Sequence[QueryBlock], *, slots: int, window: int) -> Layout:
-    """Cut one step into reads, over a pool of `slots` slots. A row to which a read would give nothing is not in it."""
+def lay_out(blocks: Sequence[QueryBlock], *, slots: int, window: int = 0, short: int = 0) -> Layout:
+    """Cut one step into reads, over a pool of `slots` slots. A row to which a read would give nothing is not in it.
+
+    Ranges of up to `short` slots are cheaper to copy than to read in a call of their own.
+    """
     layout = Layout()
     whole: dict[int, list[_Whole]] = {}
     extra = sum(block.count for block in blocks)
@@ -122,8 +125,8 @@ def lay_out(blocks: Sequence[QueryBlock], *, slots: int, window: int) -> Layout:
                     whole.setdefault(read.slot, []).append(read)
                 else:
                     layout.reads.append(read)
-    cells = [cell for slot in sorted(whole) for cell in _cells(slot, whole[slot])]
-    layout.reads += _grids(cells, slots)
+    cells = [cell for slot, reads in whole.items() for cell in _cells(slot, reads)]
+    layout.reads += _grids(cells, slots, short)
     return layout
 
 
@@ -178,6 +181,9 @@ def _banded(block: QueryBlock, run: KeyRun, rows: Rows, window: int) -> Iterator
 
 def _cells(slot: int, reads: Sequence[_Whole]) -> Iterator[Cell]:
     """Reads that begin at one slot, together; cut where those that see less end, if going on would waste too much."""
+    if len(reads) == 1:
+        yield Cell(slot, (reads[0].rows,), (reads[0].width,))
+        return
     rest = sorted(reads, key=lambda read: read.width)
     start = 0
     while rest:
@@ -190,27 +196,46 @@ def _cells(slot: int, reads: Sequence[_Whole]) -> Iterator[Cell]:
         start = stop
 
 
-def _grids(cells: Sequence[Cell], slots: int) -> Iterator[Grid]:
-    """Join cells of equal height that stand at equal distances. No grid reads beyond the pool's end."""
+def _grids(cells: Iterable[Cell], slots: int, short: int) -> Iterator[Grid]:
+    """Join cells of equal height: in place where they stand at equal distances, by copying where they are short."""
     by_height: dict[int, list[Cell]] = {}
     for cell in cells:
         by_height.setdefault(cell.height, []).append(cell)
     for row in by_height.values():
-        row.sort(key=lambda cell: cell.slot)
-        while row:
-            grid = _longest_grid(row, slots)
-            yield grid
-            row = row[len(grid.cells) :]
+        in_place = list(_in_place(sorted(row, key=lambda cell: cell.slot), slots))
+        odd = [grid for grid in in_place if len(grid.cells) <= 2 and grid.width <= short]  # any two are a grid
+        if len(odd) < 2:
+            yield from in_place
+            continue
+        yield from (grid for grid in in_place if grid not in odd)
+        yield from _copied([cell for grid in odd for cell in grid.cells])
+
+
+def _in_place(cells: Sequence[Cell], slots: int) -> Iterator[Grid]:
+    """No grid reads beyond the pool's end."""
+    while cells:
+        grid = _longest_grid(cells, slots)
+        yield grid
+        cells = cells[len(grid.cells) :]
 
 
 def _longest_grid(cells: Sequence[Cell], slots: int) -> Grid:
     """The longest grid that begins with the first cell."""
     stride = cells[1].slot - cells[0].slot if len(cells) > 1 else 0
-    count, width, useful, height = 1, cells[0].width, cells[0].width, cells[0].height
+    count, width, useful = 1, cells[0].width, cells[0].width
     for before, cell in pairwise(cells):
         wider = max(width, cell.width)
-        wasteful = (wider * (count + 1) - useful - cell.width) * height > WASTE * count
+        wasteful = (wider * (count + 1) - useful - cell.width) * cell.height > WASTE * count
         if cell.slot - before.slot != stride or not stride or cell.slot + wider > slots or wasteful:
             break
         count, width, useful = count + 1, wider, useful + cell.width
     return Grid(tuple(cells[:count]), stride if count > 1 else 0, width)
+
+
+def _copied(cells: Sequence[Cell]) -> Iterator[Grid]:
+    rest = sorted(cells, key=lambda cell: cell.width, reverse=True)  # the widest comes first, so it bounds the waste
+    while rest:
+        width = rest[0].width
+        stop = next((i for i, cell in enumerate(rest) if (width - cell.width) * cell.height > WASTE), len(rest))
+        yield Grid(tuple(rest[:stop]), None if stop > 1 else 0, width)
+        rest = rest[stop:]

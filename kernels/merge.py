@@ -38,9 +38,10 @@ class MergeTable:
         self.depth = max(map(len, states), default=0)
         self.ragged = any(len(of_row) < self.depth for of_row in states)
         self.in_order = list(rows) == list(range(count)) * self.depth
-        nothing = len(rows)
-        table = [of_row + [nothing] * (self.depth - len(of_row)) for of_row in states]
-        self._table = torch.tensor(table, dtype=torch.long, device=device).view(count, self.depth).t().contiguous()
+        if self.ragged or not self.in_order:
+            nothing = len(rows)
+            table = [of_row + [nothing] * (self.depth - len(of_row)) for of_row in states]
+            self._table = torch.tensor(table, dtype=torch.long, device=device).t().contiguous()
 
     def merge(self, outputs: Sequence[Tensor], lses: Sequence[Tensor]) -> Tensor:
         """Of several [states, heads, head_dim] with their lses [states, heads] make [rows, heads, head_dim]."""

@@ -46,7 +46,7 @@ class ReferenceAttention:
         for block, new_k, new_v in zip(plan.blocks, k.split(per_block), v.split(per_block), strict=True):
             slots = torch.tensor(block.slots, dtype=torch.long, device=keys.device)
             keys[:, slots] = self._turned(new_k, block.rotation).transpose(0, 1).to(keys.dtype)
-            values[:, slots] = new_v.transpose(0, 1).to(values.dtype)
+            values[:, slots] = new_v.transpose(0, 1)
         pairs = zip(plan.blocks, q.split(per_block), strict=True)
         seen = [self._attend_block(block, block_q, keys, values) for block, block_q in pairs]
         return torch.cat([qk.new_zeros(0, self.shape.heads * self.shape.head_dim), *(o.to(qk.dtype) for o in seen)])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,21 +36,21 @@ class Rope:
         return _VARIANTS[parameters["rope_type"]].make(parameters, head_dim)
 
     def turns(self, positions: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Rotations to these positions, complex [positions, head_dim / 2].
+        """Rotations to these positions, complex [positions, 1, head_dim / 2] (one for all heads).
 
         Angles are computed in float64: float32 angles are off by 5e-4 at position 32,000 (FACTS.md §11).
         """
-        frequencies = torch.tensor(self.frequencies, dtype=torch.float64)
-        angles = torch.tensor(positions, dtype=torch.float64)[:, None] * frequencies
-        turns = torch.polar(torch.full_like(angles, self.scale), angles)
-        return turns.to(device, torch.complex128 if dtype == torch.float64 else torch.complex64)
+        angles = np.multiply.outer(np.array(positions, dtype=np.float64), np.array(self.frequencies))
+        turns = np.empty(angles.shape, np.complex128 if dtype == torch.float64 else np.complex64)
+        turns.real, turns.imag = np.cos(angles) * self.scale, np.sin(angles) * self.scale
+        return torch.from_numpy(turns[:, None]).to(device)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotate x: [rows, heads, head_dim] by turns: [rows, head_dim / 2]; computed in float32 (or float64) throughout."""
-    exact = x if x.dtype == torch.float64 else x.float()
-    pairs = torch.view_as_complex(exact.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns[:, None]).flatten(-2).to(x.dtype)
+    """Rotate x: [rows, heads, head_dim] by turns: [rows, 1, head_dim / 2]; computed in float32 (or float64)."""
+    exact = x.float() if x.itemsize < 4 else x
+    pairs = torch.view_as_complex(exact.view(*x.shape[:-1], x.shape[-1] // 2, 2))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 def problems(parameters: Parameters) -> list[str]:

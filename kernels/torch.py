@@ -9,21 +9,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .base import AttentionShape
-from .layout import Band, Causal, Grid, Rows, lay_out
+from .layout import Band, Causal, Cell, Grid, Layout, Rows, lay_out
 from .merge import MergeTable
 from .partial import Partial, best_partial
 from .plan import QueryBlock
 from .rope import rotate
+
+COPIED = 16_384
+"""Elements of a range's keys that are about as cheap to copy as to read in a call of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """One call: `batch` ranges of `width` slots from `slot` on, `stride` apart, each read by `height` queries.
 
+    Where the ranges lie anywhere, `gathered` lists their slots, [batch * width].
     `queries` picks them from the table of rotated queries (None: all, in order).
     mask: [batch, 1, height * group, width].
     """
@@ -35,17 +40,17 @@ class Read:
     height: int
     queries: Tensor | None
     mask: Tensor | None = None
+    gathered: Tensor | None = None
     causal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TorchPlan:
-    """The step's reads as tensors. `turns` rotate each row in its own frame; `extra_rows`, if any, once more."""
+    """The step's reads as tensors. `turns` rotate each row in its own frame, `extra` (rows, turns) some rows again."""
 
     slots: Tensor
     turns: Tensor
-    extra_rows: Tensor | None
-    extra_turns: Tensor
+    extra: tuple[Tensor, Tensor] | None
     reads: tuple[Read, ...]
     table: MergeTable
 
@@ -71,15 +76,15 @@ class TorchAttention:
 
     def plan(self, blocks: Sequence[QueryBlock], slots: int) -> TorchPlan:
         shape = self.shape
-        layout = lay_out(blocks, slots=slots, window=shape.window)
+        short = COPIED // (shape.kv_heads * shape.head_dim)
+        layout = lay_out(blocks, slots=slots, window=shape.window, short=short)
         rows = [
             row for read in layout.reads for part in _rows_of(read) for row in range(part.row, part.row + part.count)
         ]
         return TorchPlan(
             slots=self._indices(layout.slots),
             turns=shape.rope.turns(layout.angles, shape.dtype, shape.device),
-            extra_rows=self._indices(layout.extra_rows) if layout.extra_rows else None,
-            extra_turns=shape.rope.turns(layout.extra_angles, shape.dtype, shape.device),
+            extra=self._extra(layout) if layout.extra_rows else None,
             reads=tuple(self._read(read, layout.rows + len(layout.extra_rows)) for read in layout.reads),
             table=MergeTable(rows, layout.rows, shape.device),
         )
@@ -99,7 +104,8 @@ class TorchAttention:
                 ]
                 full = all(limit == width for of_cell in limits for limit in of_cell)
                 mask = None if full else self._mask(None, limits, width)
-                return Read(cells[0].slot, stride, len(cells), width, read.height, picked, mask)
+                gathered = self._gather(cells, width) if stride is None else None
+                return Read(cells[0].slot, stride or 0, len(cells), width, read.height, picked, mask, gathered)
 
     def _mask(self, starts: list[list[int]] | None, stops: list[list[int]], width: int) -> Tensor:
         """Hides the keys outside [start, stop) of each row; rows are packed with their group's heads."""
@@ -111,19 +117,28 @@ class TorchAttention:
         mask = mask.masked_fill_(hidden, -math.inf).repeat_interleave(self.shape.group, 1)
         return mask[:, None].to(self.shape.device)
 
+    def _gather(self, cells: Sequence[Cell], width: int) -> Tensor:
+        """All cells' slots; a cell that is too short repeats its last one, which the mask hides."""
+        return self._indices([cell.slot + min(i, cell.width - 1) for cell in cells for i in range(width)])
+
+    def _extra(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        turns = self.shape.rope.turns(layout.extra_angles, self.shape.dtype, self.shape.device)
+        return self._indices(layout.extra_rows), turns
+
     def _indices(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self.shape.device)
+        return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.shape.device)
 
     # ---- attending
 
     def attend(self, plan: TorchPlan, qk: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         heads = self.shape.heads
         rotated = rotate(qk, plan.turns)
-        keys.index_copy_(1, plan.slots, rotated[:, heads:].transpose(0, 1).to(keys.dtype))
-        values.index_copy_(1, plan.slots, v.transpose(0, 1).to(values.dtype))
+        keys.index_copy_(1, plan.slots, rotated[:, heads:].transpose(0, 1))
+        values.index_copy_(1, plan.slots, v.transpose(0, 1))
         queries = rotated[:, :heads]
-        if plan.extra_rows is not None:
-            queries = torch.cat((queries, rotate(qk[plan.extra_rows, :heads], plan.extra_turns)))
+        if plan.extra is not None:
+            rows, turns = plan.extra
+            queries = torch.cat((queries, rotate(qk[rows, :heads], turns)))
         states = [self._attend_to(read, queries, keys, values) for read in plan.reads]
         if not states:
             return qk.new_zeros(plan.rows, heads * self.shape.head_dim)
@@ -163,7 +178,9 @@ def _rows_of(read: Causal | Grid | Band) -> list[Rows]:
 
 
 def _grid_of(pool: Tensor, read: Read) -> Tensor:
-    """A view of the pool, [batch, kv_heads, width, head_dim]; nothing is copied."""
+    """[batch, kv_heads, width, head_dim]: a view of the pool, or a copy where the ranges lie anywhere."""
+    if read.gathered is not None:
+        return pool.index_select(1, read.gathered).unflatten(1, (read.batch, read.width)).transpose(0, 1)
     heads, slots, features = pool.stride()
     size = (read.batch, pool.shape[0], read.width, pool.shape[2])
     return pool.as_strided(

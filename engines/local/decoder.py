@@ -50,8 +50,8 @@ class Decoder:
         self._layers = tuple(layers)
         self._norm = norm
         self._head = head
-        self._hidden_floor = _norm_floor(config.hidden_size, config.norm_eps)
-        self._head_floor = _norm_floor(config.head_dim, config.norm_eps)
+        floor = torch.tensor(config.norm_eps, dtype=torch.promote_types(self.dtype, torch.float32), device=self.device)
+        self._hidden_floor, self._head_floor = (floor * config.hidden_size).sqrt(), (floor * config.head_dim).sqrt()
 
     @classmethod
     def load(cls, directory: str | Path, *, dtype: str = "auto", device: str = "cpu", kernel: str = "auto") -> Decoder:
@@ -101,9 +101,9 @@ class Decoder:
             if layer.qk_norm is not None:
                 qk = _normed(qk, self._head_floor) * layer.qk_norm
             attended = self.attention.attend(plan, qk, v, layer_keys, layer_values)
-            x = x + F.linear(attended, layer.output, layer.output_bias)
+            x = _add_linear(x, attended, layer.output, layer.output_bias)
             gate, up = F.linear(_normed(x, self._hidden_floor), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
+            x = _add_linear(x, F.silu(gate) * up, layer.down, layer.down_bias)
         return x
 
     @torch.inference_mode()
@@ -115,12 +115,13 @@ class Decoder:
 
 def _normed(x: Tensor, floor: Tensor) -> Tensor:
     """RMS norm short of a factor sqrt(size), which the loader folds into what follows; computed in float32."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-    return (x / length.hypot_(floor)).to(x.dtype)
+    exact = x.float() if x.itemsize < 4 else x
+    return (exact / torch.linalg.vector_norm(exact, dim=-1, keepdim=True).hypot_(floor)).to(x.dtype)
 
 
-def _norm_floor(size: int, eps: float) -> Tensor:
-    return torch.tensor(math.sqrt(size * eps), dtype=torch.float64)
+def _add_linear(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x + linear(y), in one call where there is no bias."""
+    return torch.addmm(x, y, weight.t()) if bias is None else x + F.linear(y, weight, bias)
 
 
 class _Loader:

@@ -15,8 +15,8 @@ from plait.kernels.layout import WASTE, Band, Causal, Grid, Layout, lay_out
 Scenes = Callable[..., Any]
 
 
-def of_scene(scene: Any) -> Layout:
-    return lay_out(scene.blocks(), slots=scene.slots, window=scene.shape.window)
+def of_scene(scene: Any, short: int = 0) -> Layout:
+    return lay_out(scene.blocks(), slots=scene.slots, short=short)
 
 
 def chunk(start: int, count: int, *, slot: int = 0) -> QueryBlock:
@@ -45,21 +45,21 @@ def test_a_team_of_four_takes_two_reads_and_rotates_once_per_offset(decoding_sce
 
 
 def test_a_first_chunk_is_one_causal_square_and_a_later_one_also_reads_what_came_before() -> None:
-    assert lay_out([chunk(0, 8)], slots=32, window=0).reads == [Causal(rows := of_rows(8), 0)]
-    square, old = lay_out([chunk(8, 8)], slots=32, window=0).reads
+    assert lay_out([chunk(0, 8)], slots=32).reads == [Causal(rows := of_rows(8), 0)]
+    square, old = lay_out([chunk(8, 8)], slots=32).reads
     assert square == Causal(rows, 8)
     assert isinstance(old, Grid)
     assert (old.cells[0].slot, old.width, old.height) == (0, 8, 8)
 
 
 def of_rows(count: int) -> Any:
-    read = lay_out([chunk(0, count)], slots=count, window=0).reads[0]
+    read = lay_out([chunk(0, count)], slots=count).reads[0]
     assert isinstance(read, Causal)
     return read.rows
 
 
 def test_decoding_reads_its_tail_whole() -> None:
-    (read,) = lay_out([chunk(8, 1)], slots=32, window=0).reads
+    (read,) = lay_out([chunk(8, 1)], slots=32).reads
     assert isinstance(read, Grid)
     assert read.width == 9
 
@@ -75,9 +75,20 @@ def test_a_window_bounds_what_is_read() -> None:
 
 def test_no_grid_reads_beyond_the_pool() -> None:
     blocks = [chunk(19, 1), chunk(3, 1, slot=32)]
-    assert [len(read.cells) for read in lay_out(blocks, slots=64, window=0).reads if isinstance(read, Grid)] == [2]
-    short = lay_out(blocks, slots=40, window=0).reads
+    assert [len(read.cells) for read in lay_out(blocks, slots=64).reads if isinstance(read, Grid)] == [2]
+    short = lay_out(blocks, slots=40).reads
     assert [len(read.cells) for read in short if isinstance(read, Grid)] == [1, 1]
+
+
+def test_short_ranges_anywhere_are_copied_into_one_read() -> None:
+    starts = (0, 50, 70, 200, 310)
+    runs = [KeyRun(slot, 10 + i, slot, slot - 3 * i) for i, slot in enumerate(starts)]
+    block = QueryBlock(400, 385, (400,), (*runs, KeyRun(400, 1, 400, 385, 0)))
+    assert len(lay_out([block], slots=500).reads) == 3
+    (read,) = lay_out([block], slots=500, short=64).reads
+    assert isinstance(read, Grid)
+    assert (read.stride, read.width, len(read.cells)) == (None, 14, 6)
+    assert len(lay_out([block], slots=500, short=11).reads) == 3
 
 
 def test_long_and_short_readers_of_one_span_waste_little() -> None:
@@ -85,16 +96,18 @@ def test_long_and_short_readers_of_one_span_waste_little() -> None:
         QueryBlock(0, 9000, tuple(range(9000 + 64 * i, 9064 + 64 * i)), (KeyRun(0, count, 0, 0),))
         for i, count in enumerate((10, 8000))
     ]
-    reads = lay_out(blocks, slots=10_000, window=0).reads
+    reads = lay_out(blocks, slots=10_000).reads
     spent = sum(len(read.cells) * read.width * read.height for read in reads if isinstance(read, Grid))
     assert spent == 64 * (10 + 8000)
 
 
 @settings(max_examples=60, deadline=None)
-@given(random=st.randoms(use_true_random=False))
-def test_every_row_reads_each_key_that_it_sees_once_and_waste_is_bounded(random_scene: Scenes, random: Random) -> None:
+@given(random=st.randoms(use_true_random=False), short=st.sampled_from([0, 8, 1000]))
+def test_every_row_reads_each_key_that_it_sees_once_and_waste_is_bounded(
+    random_scene: Scenes, random: Random, short: int
+) -> None:
     scene = random_scene(random, torch.float64)
-    layout = of_scene(scene)
+    layout = of_scene(scene, short)
     read, wanted = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
     for part in layout.reads:
         read.update(pairs(part))
@@ -109,7 +122,7 @@ def test_every_row_reads_each_key_that_it_sees_once_and_waste_is_bounded(random_
     for grid in (part for part in layout.reads if isinstance(part, Grid)):
         waste = sum(grid.width - cell.width for cell in grid.cells) * grid.height
         assert waste <= WASTE * (len(grid.cells) - 1)
-        assert grid.cells[-1].slot + grid.width <= scene.slots
+        assert grid.stride is None or grid.cells[-1].slot + grid.width <= scene.slots
 
 
 def pairs(read: Causal | Grid | Band) -> list[tuple[int, int]]:
