@@ -33,7 +33,10 @@ class Checkpoint:
         return frozenset(self._file_of)
 
     def tensor(self, name: str, shape: Sequence[int]) -> Tensor:
-        """The tensor as it is stored, which must have this shape."""
+        """The tensor as it is stored, which must have this shape.
+
+        It is a copy: safetensors hands out the mapped file, and a file may be written anew while its model runs.
+        """
         if name not in self._file_of:
             raise CheckpointError(
                 f"checkpoint at {self.directory} lacks tensor '{name}', which its config.json calls for. {AGAIN}"
@@ -47,7 +50,7 @@ class Checkpoint:
                         f"{path}: tensor '{name}' has shape {list(stored)}, but config.json calls for {list(shape)}. "
                         "Use the config.json that belongs to these weights"
                     )
-                tensor: Tensor = file.get_tensor(name)
+                tensor: Tensor = file.get_tensor(name).clone()
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} can't be read: {error}. {AGAIN}") from error
         if not tensor.is_floating_point():

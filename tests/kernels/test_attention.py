@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -36,7 +37,7 @@ def run(kernel: str, scene: Any, *, fill: float = 0.0) -> tuple[torch.Tensor, to
 
 @kernels
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(random=st.randoms(use_true_random=False), window=st.sampled_from([0, 0, 1, 4, 30]))
 def test_any_visibility_equals_dense_attention(
     random_scene: Scenes, kernel: str, dtype: torch.dtype, random: Random, window: int
@@ -79,6 +80,19 @@ def test_the_reference_never_reads_an_unused_slot(random_scene: Scenes, random: 
 def test_old_contents_of_unused_slots_do_not_matter(random_scene: Scenes, kernel: str, random: Random) -> None:
     scene = random_scene(random, torch.float64)
     assert torch.equal(run(kernel, scene, fill=0.0)[0], run(kernel, scene, fill=1e6)[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [0, 9])
+def test_any_visibility_equals_dense_attention_on_a_gpu(random_scene: Scenes, dtype: torch.dtype, window: int) -> None:
+    for seed in range(20):
+        scene = random_scene(Random(seed), dtype, window=window)
+        attention = TorchAttention(replace(scene.shape, device=torch.device("cuda")))
+        plan = attention.plan(scene.blocks(), scene.slots)
+        output = attention.attend(plan, *(tensor.cuda() for tensor in (*scene.inputs(), *scene.pool(0.0))))
+        assert torch.allclose(output.cpu().double(), scene.expected(), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
 @kernels

@@ -31,6 +31,14 @@ def test_shards_hold_the_same_model_as_one_file(tiny_checkpoint: Tiny) -> None:
     assert torch.equal(one.tensor(name, (48, 80)), three.tensor(name, (48, 80)))
 
 
+def test_a_loaded_model_does_not_change_with_its_file(tiny_checkpoint: Tiny) -> None:
+    path = tiny_checkpoint() / WEIGHTS
+    tensor = Checkpoint(path.parent).tensor("lm_head.weight", (97, 48))
+    before = tensor.clone()
+    path.write_bytes(b"\x01" * path.stat().st_size)
+    assert torch.equal(tensor, before)
+
+
 def test_a_wrong_shape_names_both(tiny_checkpoint: Tiny) -> None:
     with pytest.raises(
         CheckpointError, match=r"'model.norm.weight' has shape \[48\], but config.json calls for \[49\]"

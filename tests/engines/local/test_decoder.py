@@ -80,7 +80,8 @@ class Sequence:
         own = [KeyRun(slot, 1, origin + self.done + i, self.done + i, i) for i, slot in enumerate(slots)]
         block = QueryBlock(origin + self.done, self.done, tuple(slots), tuple(joined(before) + joined(own)))
         plan = self.decoder.plan([block], self.slots)
-        logits = self.decoder.forward(torch.tensor(ids), plan, self.keys, self.values)
+        tokens = torch.tensor(ids, device=self.decoder.device)
+        logits = self.decoder.forward(tokens, plan, self.keys, self.values)
         self.runs += [KeyRun(run.slot, 1, run.rotation, run.position) for run in own]
         self.done += len(ids)
         return logits
@@ -122,6 +123,15 @@ def test_half_precision_errs_no_more_than_transformers_does(tiny_checkpoint: Tin
     allowed = (theirs(directory, stored).float() - exact).square().mean().sqrt()
     error = (whole(Decoder.load(directory, dtype=dtype)) - exact).square().mean().sqrt()
     assert error <= 1.05 * allowed
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_gpu_gives_the_logits_of_the_cpu(tiny_checkpoint: Tiny, dtype: str) -> None:
+    directory = tiny_checkpoint()
+    expected, limit = whole(Decoder.load(directory)), {"float32": 1e-3}.get(dtype, 0.5)
+    assert (whole(Decoder.load(directory, dtype=dtype, device="cuda")).cpu() - expected).abs().max() < limit
 
 
 def test_sharded_and_single_checkpoints_give_the_same_logits(tiny_checkpoint: Tiny) -> None:
