@@ -6,9 +6,9 @@ A token is a word or a punctuation mark with the white space before it; usage co
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeAlias
 from weakref import WeakSet
@@ -32,7 +32,7 @@ from .base import (
     Prompt,
     Sampling,
 )
-from .script import Reply, Rules, Script, ScriptedGrammar, follow, read_script
+from .script import Reply, Rules, Script, ScriptedGrammar, follow, read_script, render_messages, tokenise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +67,8 @@ class ScriptedEngine:
     """Answers by `rules`: replies in order, a mapping from a piece of the prompt to replies, or a function.
 
     A reply that does not fit its grammar is given as it is, so that malformed output can be tested; with
-    `checks_grammar` it is a GrammarError. For tests: `asked` and `prompts` record what was asked, `calls` counts it, `active` and `peak_active` count
-    generations in flight, `held` the contexts not yet released.
+    `checks_grammar` it is a GrammarError. For tests: `asked` and `prompts` record what was asked, `calls` counts it,
+    `active` and `peak_active` count generations in flight, `held` the contexts not yet released.
     """
 
     def __init__(
@@ -351,7 +351,7 @@ class ScriptedStream:
             yield Chunk(token)
         rest = self._reply.text[len(text) :]
         if self._reply.error is not None and not rest:
-            raise self._reply.error
+            raise copy(self._reply.error)  # an error object belongs to the one who raises it
         self._finish(text, tokens, finish, stop, rest, time.perf_counter() - began)
 
     def _cut(self) -> tuple[str, Finish, str | None]:
@@ -391,15 +391,4 @@ class ScriptedStream:
         self._result = Generation(text, longer, finish, usage, stop, grammar)
 
 
-def tokenise(text: str) -> tuple[str, ...]:
-    """Words and punctuation marks, each with the white space before it; joined they are the text again."""
-    return tuple(re.findall(r"\s*\w+|\s*[^\w\s]|\s+", text))
-
-
-def render_messages(messages: Prompt) -> str:
-    """The messages as this engine's chat template shows them, with the assistant's turn opened."""
-    shown = "".join(f"<|{message.role}|>{message.content}\n" for message in messages if not isinstance(message, str))
-    return shown + "<|assistant|>"
-
-
-__all__ = ["Asked", "Reply", "ScriptedContext", "ScriptedEngine", "ScriptedGrammar", "ScriptedStream"]
+__all__ = ["Asked", "Reply", "ScriptedContext", "ScriptedEngine", "ScriptedGrammar", "ScriptedStream", "tokenise"]

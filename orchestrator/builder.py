@@ -38,6 +38,7 @@ class Builder:
         self._enclosing = names
         self._nodes: list[Node] = []
         self._names: set[str] = set()
+        self._numbers: dict[str, int] = {}
 
     @overload
     def think(  # type: ignore[overload-overlap]
@@ -289,9 +290,10 @@ class Builder:
                 f"graph '{self._name}': two nodes are called '{name}' ({other.where} and {where}); "
                 "give one of them another name="
             )
-        free, number = name, 2
+        free = name
         while free in self._names:
-            free, number = f"{name}_{number}", number + 1
+            self._numbers[name] = self._numbers.get(name, 1) + 1
+            free = f"{name}_{self._numbers[name]}"
         self._names.add(free)
         return free
 

@@ -1,10 +1,8 @@
-"""Checks of a whole graph, by networkx: ends of edges, contexts, cycles, nodes that nothing uses."""
+"""Checks of a whole graph: ends of edges, contexts, cycles, nodes that nothing uses."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import networkx as nx
 
 from ..errors import GraphError
 from .graph import Graph, Node, Think, edges_of
@@ -24,14 +22,6 @@ def check_graph(graph: Graph[Any]) -> None:
     for node in graph.nodes:
         _check_ends(graph, node, nodes)
     _check_order(graph, nodes)
-
-
-def network(graph: Graph[Any]) -> nx.DiGraph[str]:
-    """The graph's nodes and edges for networkx."""
-    net: nx.DiGraph[str] = nx.DiGraph()
-    net.add_nodes_from(node.name for node in graph.nodes)
-    net.add_edges_from((source, node.name) for node in graph.nodes for source in sorted(node.sources))
-    return net
 
 
 def _check_ends(graph: Graph[Any], node: Node, nodes: dict[str, Node]) -> None:
@@ -57,19 +47,41 @@ def _check_ends(graph: Graph[Any], node: Node, nodes: dict[str, Node]) -> None:
 
 
 def _check_order(graph: Graph[Any], nodes: dict[str, Node]) -> None:
-    net = network(graph)
-    if not nx.is_directed_acyclic_graph(net):
-        cycle = [start for start, _ in nx.find_cycle(net)]
-        path = " → ".join(describe_node(nodes[name]) for name in [*cycle, cycle[0]])
-        raise GraphError(f"graph '{graph.name}' has a cycle, so none of these can start: {path}")
     ends = {edge.node for edge in edges_of(graph.result)}
     missing = sorted(ends - nodes.keys())
     if missing:
         raise GraphError(f"graph '{graph.name}' ({graph.where}) returns '{missing[0]}', which is no node of the graph")
-    used = ends.union(*(nx.ancestors(net, end) for end in ends)) if ends else set()
+    used = set(ends)
+    for node in reversed(_ordered(graph, nodes)):
+        if node.name in used:
+            used |= node.sources
     for node in graph.nodes:
         if node.name not in used:
             raise GraphError(
                 f"graph '{graph.name}': {describe_node(node)} is never used by the result of '{graph.name}' "
                 f"({graph.where}); return it, pass it on, or remove it"
             )
+
+
+def _ordered(graph: Graph[Any], nodes: dict[str, Node]) -> list[Node]:
+    """The nodes, each after those that it waits for; nearly always as they were written."""
+    before: set[str] = set()
+    for node in graph.nodes:
+        if not node.sources <= before:
+            return _sorted(graph, nodes)
+        before.add(node.name)
+    return list(graph.nodes)
+
+
+def _sorted(graph: Graph[Any], nodes: dict[str, Node]) -> list[Node]:
+    import networkx  # only where it is needed: it takes longer to import than all of plait
+
+    net: networkx.DiGraph[str] = networkx.DiGraph()
+    net.add_nodes_from(nodes)
+    net.add_edges_from((source, node.name) for node in graph.nodes for source in sorted(node.sources))
+    try:
+        return [nodes[name] for name in networkx.topological_sort(net)]
+    except networkx.NetworkXUnfeasible:
+        cycle = [start for start, _ in networkx.find_cycle(net)]
+        path = " → ".join(describe_node(nodes[name]) for name in [*cycle, cycle[0]])
+        raise GraphError(f"graph '{graph.name}' has a cycle, so none of these can start: {path}") from None

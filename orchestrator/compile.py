@@ -9,6 +9,7 @@ from typing import Any
 from ..engines.base import Capabilities, Engine
 from ..errors import GraphError
 from .graph import Call, Drive, Graph, Map, Node, Think
+from .nodes import runs_in_place
 from .ref import describe_node
 
 
@@ -16,16 +17,17 @@ from .ref import describe_node
 class Plan:
     """What a run does: who waits for whom, and who reads whose context last.
 
-    `waits` counts the nodes that a node waits for, `readers` are those that wait for it, `continued` those that
-    continue its context: it is released when the last of them has run.
+    `sources` are the nodes that a node waits for, `readers` those that wait for it, `continued` those that continue its
+    context: it is released when the last of them has run. `in_place` are plain functions, which need no task.
     """
 
     graph: Graph[Any]
     engine: str
     nodes: Mapping[str, Node]
-    waits: Mapping[str, int]
+    sources: Mapping[str, tuple[str, ...]]
     readers: Mapping[str, tuple[str, ...]]
     continued: Mapping[str, tuple[str, ...]]
+    in_place: frozenset[str]
 
     @property
     def needs_engine(self) -> bool:
@@ -59,11 +61,11 @@ def compile_graph(graph: Graph[Any], engine: Engine | None) -> Plan:
     nodes = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
         _check_needs(graph, node, engine)
-    sources = {node.name: node.sources for node in graph.nodes}
+    sources = {node.name: tuple(sorted(node.sources)) for node in graph.nodes}
     readers: dict[str, list[str]] = {name: [] for name in nodes}
     continued: dict[str, list[str]] = {name: [] for name in nodes}
     for node in graph.nodes:
-        for source in sorted(sources[node.name]):
+        for source in sources[node.name]:
             readers[source].append(node.name)
         if node.after:
             continued[node.after].append(node.name)
@@ -71,9 +73,10 @@ def compile_graph(graph: Graph[Any], engine: Engine | None) -> Plan:
         graph=graph,
         engine=engine.name if engine else "",
         nodes=nodes,
-        waits={name: len(found) for name, found in sources.items()},
+        sources=sources,
         readers={name: tuple(found) for name, found in readers.items()},
         continued={name: tuple(found) for name, found in continued.items()},
+        in_place=frozenset(node.name for node in graph.nodes if runs_in_place(node)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from ..errors import InputError
+from ..errors import InputError, RunError
 
 if TYPE_CHECKING:
     from ..tools import Tool
@@ -54,6 +54,12 @@ class Gates:
         if tool.name not in self._tools:
             self._tools[tool.name] = _limiter(self.cap(tool))
         return Pass((self._tools[tool.name], self._run))
+
+    def check_integrity(self) -> None:
+        """Nobody holds a place."""
+        held = [gate.borrowed_tokens for gate in (self._run, self._engine, *self._tools.values()) if gate is not None]
+        if any(held):
+            raise RunError(f"{sum(held)} places are still held")
 
 
 class Pass:

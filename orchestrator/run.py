@@ -6,6 +6,8 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from inspect import iscoroutine
+from itertools import count
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
@@ -21,7 +23,7 @@ from .graph import Constant, Graph, value_of
 from .inputs import check_inputs
 from .limits import Gates, Limits
 from .meter import START, Clock
-from .nodes import Done, run_node, runs_in_place
+from .nodes import Done, run_node
 from .scope import Scope, Shared, origin, summarise
 
 T = TypeVar("T")
@@ -38,15 +40,14 @@ class Run(Generic[T]):
         self.plan = plan
         self.events = EventLog()
         self._seed = seed
-        self._shared = Shared(engine, self.events, Gates(limits), seed)
+        self._shared = Shared(self.id, engine, self.events, Gates(limits), seed)
         self._scope = Scope(self._shared)
         self._queue = EventQueue()
         self._values: dict[str, Any] = dict(inputs)
         self._contexts: dict[str, Context] = {}
         self._clocks: dict[str, Clock] = {}
-        self._waits = dict(plan.waits)
+        self._waits = {name: len(sources) for name, sources in plan.sources.items()}
         self._unread = {name: len(by) for name, by in plan.continued.items() if by}
-        self._in_place = {name for name, node in plan.nodes.items() if runs_in_place(node)}
         self._error: Exception | None = None
         self._result: T | None = None
         self._done = False
@@ -95,6 +96,13 @@ class Run(Generic[T]):
             self._report()
             self._queue.close()
 
+    def check_integrity(self) -> None:
+        """When a run has ended: no place is held, no context kept, and each node of a finished one has run once."""
+        self._shared.gates.check_integrity()
+        unfinished = any(self._waits.values()) or self._values.keys() != self.plan.nodes.keys()
+        if self._done and (unfinished or self._contexts):
+            raise RunError(f"run {self.id} ended with nodes that wait or contexts that are kept")
+
     # ---- the queue
 
     async def _work(self, ready: deque[str]) -> None:
@@ -102,7 +110,7 @@ class Run(Generic[T]):
         in_place = 0
         while ready:
             name = ready.popleft()
-            if name in self._values or name in self._in_place or isinstance(self.plan.nodes[name], Constant):
+            if name in self._values or name in self.plan.in_place or isinstance(self.plan.nodes[name], Constant):
                 if not self._run_in_place(name):
                     return
                 ready.extend(self._now_ready(name))
@@ -114,14 +122,16 @@ class Run(Generic[T]):
 
     async def _run_task(self, name: str) -> None:
         """Run a node that waits, then those that its end makes ready."""
-        while True:
+        for length in count(1):
             if not await self._run_waiting(name):
                 return
             ready = self._now_ready(name)
-            if len(ready) != 1 or ready[0] in self._in_place:
+            if len(ready) != 1 or ready[0] in self.plan.in_place:
                 await self._work(deque(ready))
                 return
             name = ready[0]  # a chain goes on in its task
+            if length % BREATH == 0:
+                await anyio.lowlevel.checkpoint()
 
     def _now_ready(self, name: str) -> list[str]:
         ready = []
@@ -146,6 +156,9 @@ class Run(Generic[T]):
         try:
             values = {key: value_of(argument, self._values) for key, argument in node.arguments.items()}
             value = self._values[name] = node.function(**values)  # type: ignore[attr-defined]
+            if iscoroutine(value):
+                value.close()
+                raise RunError("a plain function returned a coroutine; pass the async function itself to g.function")
         except Exception as error:
             self._fail(name, scope or self._open(name), error)
             return False
@@ -179,8 +192,10 @@ class Run(Generic[T]):
 
     def _start_clock(self, name: str) -> Clock:
         clock = START
-        for source in self.plan.nodes[name].sources:
-            clock = clock.latest(self._clocks[source])
+        for source in self.plan.sources[name]:
+            ended = self._clocks[source]
+            if ended is not START:
+                clock = clock.latest(ended)
         return clock
 
     def _settle_contexts(self, name: str, after: str, done: Done) -> None:
@@ -199,7 +214,7 @@ class Run(Generic[T]):
         """The first failure ends the run: it cancels all that is under way."""
         scope.fail(error)
         if self._error is None:
-            self._error = error if isinstance(error, NodeError) else NodeError(origin(error, name), error)
+            self._error = error if isinstance(error, NodeError) else NodeError(origin(error, self.id, name), error)
         self._group.cancel_scope.cancel()
 
     def _report(self) -> None:

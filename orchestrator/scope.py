@@ -42,6 +42,7 @@ SUMMARY_LENGTH = 200
 class Shared:
     """What all scopes of one run have in common. `contexts` are those made so far that may still hold tokens."""
 
+    run: str
     engine: Engine | None
     events: EventLog
     gates: Gates
@@ -234,7 +235,7 @@ class Scope:
     def fail(self, error: BaseException) -> None:
         """Close the node as failed; children left open are cancelled. Idempotent."""
         if self._close(Scope.cancel):
-            blame(error, self.path)
+            blame(error, self._shared.run, self.path)
             self._report(NodeFailed, error=type(error).__name__, message=str(error))
 
     def cancel(self) -> None:
@@ -350,13 +351,14 @@ def summarise(value: object) -> str:
     return text if len(text) <= SUMMARY_LENGTH else text[: SUMMARY_LENGTH - 1] + "…"
 
 
-def blame(error: BaseException, path: str) -> None:
-    """Note on an error the innermost node that it comes from."""
-    if not hasattr(error, "plait_path"):
+def blame(error: BaseException, run: str, path: str) -> None:
+    """Note on an error the innermost node of the run that it comes from."""
+    if origin(error, run, "") == "":
         with suppress(AttributeError):
-            error.plait_path = path  # type: ignore[attr-defined]
+            error.plait_origin = (run, path)  # type: ignore[attr-defined]
 
 
-def origin(error: BaseException, path: str) -> str:
-    """The innermost node that an error comes from; `path` if none was noted."""
-    return getattr(error, "plait_path", path)
+def origin(error: BaseException, run: str, path: str) -> str:
+    """The innermost node of the run that an error comes from; `path` if none was noted."""
+    noted = getattr(error, "plait_origin", ("", ""))
+    return str(noted[1]) if noted[0] == run else path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,6 +34,7 @@ def _outside() -> FrameType:
     return frame
 
 
+@cache
 def _short(file: str) -> str:
     path = Path(file)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import anyio
@@ -276,6 +279,64 @@ async def test_a_failure_cancels_everything_within_a_turn() -> None:
     assert events[-1].error == "NodeError"
 
 
+async def test_an_error_object_raised_twice_names_the_node_of_each_time() -> None:
+    error = TransientEngineError("busy")
+    first = plait.graph(lambda g: g.think("Go.", name="first"))
+    second = plait.graph(lambda g: g.think("Go.", name="second"))
+    for graph, name in ((first, "first"), (second, "second")):
+        with pytest.raises(NodeError, match=f"node '{name}' failed: busy"):
+            await graph.run(engine=ScriptedEngine([Reply("", error=error)]))
+
+
+async def test_a_plain_function_that_gives_a_coroutine_is_refused() -> None:
+    async def work() -> int:
+        return 3
+
+    assert await plait.graph(lambda g: g.function(work)).run() == 3
+    with pytest.raises(NodeError, match="pass the async function itself"):
+        await plait.graph(lambda g: g.function(lambda: work(), name="f")).run()
+
+
+async def test_a_chain_of_functions_that_never_wait_can_be_cancelled() -> None:
+    ran = 0
+
+    async def step(x: int) -> int:
+        nonlocal ran
+        ran += 1
+        return x
+
+    def write(g: Builder, x: int) -> int:
+        for _ in range(1000):
+            x = g.function(step, x=x)
+        return x
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await plait.graph(write).run(1)
+    assert ran <= 64
+
+
+def test_ctrl_c_ends_a_run_at_once() -> None:
+    code = """
+import anyio, plait
+from plait.engines.scripted import Reply, ScriptedEngine
+engine = ScriptedEngine([Reply("long", latency=3600)])
+graph = plait.graph(lambda g: g.think("Go."))
+try:
+    graph.run_sync(engine=engine, listeners=[lambda event: print(type(event).__name__, flush=True)])
+except KeyboardInterrupt:
+    print("interrupted", engine.active, engine.held)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "NodeStarted" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=10)
+    assert rest.splitlines() == ["NodeCancelled", "RunFailed", "interrupted 0 0"]
+    assert process.returncode == 0
+
+
 async def test_cancelling_the_caller_leaves_nothing_running() -> None:
     flight = Flight(seconds=NEVER_ENDS)
 
@@ -441,6 +502,7 @@ async def test_a_stream_gives_ordered_events_then_the_value() -> None:
     assert (events[0].run, events[0].graph, events[0].engine) == (run.id, "build", "scripted")
     assert isinstance(events[-1], RunFinished)
     assert run.value == events[-1].summary == "one two"
+    run.check_integrity()
     assert run.usage.generated == 2
 
 
