@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError, EngineError, GrammarError, InputError, TransientEngineError
-from .base import Choice, Grammar, GrammarState, JsonSchema, Regex
+from .base import Choice, Grammar, GrammarState, JsonSchema, Prompt, Regex
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,17 @@ def read_script(path: str | Path) -> Rules:
     raise DataError(
         f"script {path} holds a {type(data).__name__}; it must be a list of replies or a mapping to replies"
     )
+
+
+def tokenise(text: str) -> tuple[str, ...]:
+    """Words and punctuation marks, each with the white space before it; joined they are the text again."""
+    return tuple(re.findall(r"\s*\w+|\s*[^\w\s]|\s+", text))
+
+
+def render_messages(messages: Prompt) -> str:
+    """The messages as this engine's chat template shows them, with the assistant's turn opened."""
+    shown = "".join(f"<|{message.role}|>{message.content}\n" for message in messages if not isinstance(message, str))
+    return shown + "<|assistant|>"
 
 
 def _read_reply(item: Any, path: str | Path) -> Reply:
