@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 
-def merge(outputs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
+def merge(outputs: Tensor, lses: Tensor) -> Tensor:
     """Merge along the first dimension, in float32 or better: outputs [states, ..., head_dim], lses [states, ...].
 
-    Returns (output [..., head_dim], lse [...]). A row whose states are all empty gets zeros and -inf.
+    A row whose states are all empty gets zeros.
     """
     exact = torch.promote_types(lses.dtype, torch.float32)
-    lses = lses.to(exact)
-    lse = lses.logsumexp(0)
-    weights = (lses - lse.masked_fill(lse == -math.inf, 0.0)).exp()  # -inf - (-inf) would be NaN
-    return (outputs.to(exact) * weights.unsqueeze(-1)).sum(0), lse
+    weights = lses.to(exact).softmax(0).nan_to_num(0.0)  # of nothing but -inf, softmax makes NaN
+    return (outputs.to(exact) * weights.unsqueeze(-1)).sum(0)
 
 
 class MergeTable:
@@ -55,4 +53,4 @@ class MergeTable:
             output, lse = output.unflatten(0, (self.depth, -1)), lse.unflatten(0, (self.depth, -1))
         else:
             output, lse = output[self._table], lse[self._table]
-        return output[0] if self.depth == 1 and not self.ragged else merge(output, lse)[0]
+        return output[0] if self.depth == 1 and not self.ragged else merge(output, lse)

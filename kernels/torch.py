@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,13 +120,14 @@ class TorchAttention:
 
     def _gather(self, cells: Sequence[Cell], width: int) -> Tensor:
         """All cells' slots; a cell that is too short repeats its last one, which the mask hides."""
-        return self._indices([cell.slot + min(i, cell.width - 1) for cell in cells for i in range(width)])
+        slots, widths = np.array([(cell.slot, cell.width) for cell in cells]).T[..., None]
+        return self._indices((slots + np.minimum(np.arange(width), widths - 1)).ravel())
 
     def _extra(self, layout: Layout) -> tuple[Tensor, Tensor]:
         turns = self.shape.rope.turns(layout.extra_angles, self.shape.dtype, self.shape.device)
         return self._indices(layout.extra_rows), turns
 
-    def _indices(self, values: Sequence[int]) -> Tensor:
+    def _indices(self, values: Sequence[int] | np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.shape.device)
 
     # ---- attending

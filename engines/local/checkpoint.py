@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, InputError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -123,5 +123,16 @@ def dtype_for(name: str, stored: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = stored if device.type == "cuda" and stored in DTYPES else "float32"
     if name not in DTYPES:
-        raise CheckpointError(f"unknown dtype '{name}'; known: auto, {', '.join(DTYPES)}")
+        raise InputError(f"unknown dtype '{name}'; known: auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def device_for(name: str) -> torch.device:
+    """The device of that name, if it is here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device '{name}'; use 'cpu' or 'cuda'") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{name}' is not here (torch {torch.__version__} sees no GPU); use 'cpu'")
+    return device

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...kernels import Attention, AttentionShape, QueryBlock, StepPlan, attention
-from .checkpoint import Checkpoint, dtype_for
+from .checkpoint import Checkpoint, device_for, dtype_for
 from .config import ModelConfig
 
 
@@ -55,9 +55,10 @@ class Decoder:
 
     @classmethod
     def load(cls, directory: str | Path, *, dtype: str = "auto", device: str = "cpu", kernel: str = "auto") -> Decoder:
-        """Load a folder in Hugging Face layout. Raises CheckpointError for anything that is not as it must be."""
-        config = ModelConfig.from_directory(directory)
-        place = torch.device(device)
+        """Load a folder in Hugging Face layout. Raises CheckpointError for anything in it that is not as it must be,
+        InputError for an unknown dtype or device, UnknownNameError for an unknown kernel.
+        """
+        config, place = ModelConfig.from_directory(directory), device_for(device)
         return _Loader(config, Checkpoint(directory), dtype_for(dtype, config.stored_dtype, place), place).load(kernel)
 
     @property
@@ -90,14 +91,11 @@ class Decoder:
     @torch.inference_mode()
     def hidden(self, ids: Tensor, plan: StepPlan, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
         """Last hidden states, before the final norm: [rows, hidden_size]."""
-        config = self.config
-        rotated = config.heads + config.kv_heads
+        config, rotated = self.config, self.config.heads + self.config.kv_heads
         x = self._embedding[ids]
         for layer, layer_keys, layer_values in zip(self._layers, keys, values, strict=True):
-            qkv = F.linear(_normed(x, self._hidden_floor), layer.qkv, layer.qkv_bias).unflatten(
-                1, (-1, config.head_dim)
-            )
-            qk, v = qkv[:, :rotated], qkv[:, rotated:]
+            qkv = F.linear(_normed(x, self._hidden_floor), layer.qkv, layer.qkv_bias)
+            qk, v = qkv.view(len(x), -1, config.head_dim).split((rotated, config.kv_heads), 1)
             if layer.qk_norm is not None:
                 qk = _normed(qk, self._head_floor) * layer.qk_norm
             attended = self.attention.attend(plan, qk, v, layer_keys, layer_values)
@@ -164,13 +162,11 @@ class _Loader:
             qkv_bias=self._own(self._qkv(f"{prefix}.self_attn", "bias", ())) if config.qkv_bias else None,
             qk_norm=self._own(self._qk_norm(f"{prefix}.self_attn")) if config.qk_norm else None,
             output=self._own(self._stored(f"{prefix}.self_attn.o_proj.weight", size, heads)),
-            output_bias=self._own(self._stored(f"{prefix}.self_attn.o_proj.bias", size))
-            if config.output_bias
-            else None,
+            output_bias=self._bias(f"{prefix}.self_attn.o_proj", size) if config.output_bias else None,
             gate_up=self._own(self._gate_up(f"{prefix}.mlp", "weight", (size,)) * before_mlp),
             gate_up_bias=self._own(self._gate_up(f"{prefix}.mlp", "bias", ())) if config.mlp_bias else None,
             down=self._own(self._stored(f"{prefix}.mlp.down_proj.weight", size, inner)),
-            down_bias=self._own(self._stored(f"{prefix}.mlp.down_proj.bias", size)) if config.mlp_bias else None,
+            down_bias=self._bias(f"{prefix}.mlp.down_proj", size) if config.mlp_bias else None,
         )
 
     def _qkv(self, prefix: str, kind: str, tail: tuple[int, ...]) -> Tensor:
@@ -189,6 +185,9 @@ class _Loader:
     def _gate_up(self, prefix: str, kind: str, tail: tuple[int, ...]) -> Tensor:
         inner = self.config.intermediate_size
         return torch.cat([self._stored(f"{prefix}.{name}_proj.{kind}", inner, *tail) for name in ("gate", "up")])
+
+    def _bias(self, name: str, size: int) -> Tensor:
+        return self._own(self._stored(f"{name}.bias", size))
 
     def _norm(self, name: str, size: int) -> Tensor:
         """Its weights with the factor that `_normed` leaves out."""

@@ -13,31 +13,44 @@ Window = Literal["never", "sliding_window", "use_sliding_window"]
 """Whether attention slides: never, wherever `sliding_window` is set, or only if `use_sliding_window` is true too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One family. The last two are what `transformers` takes where config.json is silent."""
 
     architecture: str
-    qkv_bias: Biases
-    output_bias: Biases
-    mlp_bias: Biases
-    qk_norm: bool
-    window: Window
+    qkv_bias: Biases = "never"
+    output_bias: Biases = "never"
+    mlp_bias: Biases = "never"
+    qk_norm: bool = False
+    window: Window = "never"
     default_head_dim: int | None = None
     default_window: int | None = None
 
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family("LlamaForCausalLM", "attention_bias", "attention_bias", "mlp_bias", False, "never"),
-    "mistral": Family("MistralForCausalLM", "never", "never", "never", False, "sliding_window", default_window=4096),
-    "qwen2": Family("Qwen2ForCausalLM", "always", "never", "never", False, "use_sliding_window", default_window=4096),
+    "llama": Family(
+        architecture="LlamaForCausalLM",
+        qkv_bias="attention_bias",
+        output_bias="attention_bias",
+        mlp_bias="mlp_bias",
+    ),
+    "mistral": Family(
+        architecture="MistralForCausalLM",
+        window="sliding_window",
+        default_window=4096,
+    ),
+    "qwen2": Family(
+        architecture="Qwen2ForCausalLM",
+        qkv_bias="always",
+        window="use_sliding_window",
+        default_window=4096,
+    ),
     "qwen3": Family(
-        "Qwen3ForCausalLM",
-        "attention_bias",
-        "attention_bias",
-        "never",
-        True,
-        "use_sliding_window",
+        architecture="Qwen3ForCausalLM",
+        qkv_bias="attention_bias",
+        output_bias="attention_bias",
+        qk_norm=True,
+        window="use_sliding_window",
         default_head_dim=128,
         default_window=4096,
     ),
@@ -46,4 +59,4 @@ FAMILIES: Mapping[str, Family] = {
 
 def has(bias: Biases, config: Mapping[str, Any]) -> bool:
     """Whether these projections have biases in the model of this config."""
-    return bias == "always" or bool(config.get(bias, False))
+    return bias == "always" if bias in ("always", "never") else bool(config.get(bias, False))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from plait.engines.local.checkpoint import Checkpoint, dtype_for
+from plait.engines.local.checkpoint import Checkpoint, device_for, dtype_for
 from plait.engines.local.decoder import Decoder
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, InputError
 
 Tiny = Callable[..., Path]
 WEIGHTS = "model.safetensors"
@@ -142,5 +142,13 @@ def test_auto_computes_in_float32_on_a_cpu_and_as_stored_on_a_gpu() -> None:
     assert dtype_for("auto", "bfloat16", cpu) == torch.float32
     assert dtype_for("auto", "bfloat16", gpu) == torch.bfloat16
     assert dtype_for("float16", "bfloat16", cpu) == torch.float16
-    with pytest.raises(CheckpointError, match="unknown dtype 'int8'; known: auto, float32"):
+    with pytest.raises(InputError, match="unknown dtype 'int8'; known: auto, float32"):
         dtype_for("int8", "float32", cpu)
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device 'cuda' is not here"):
+        device_for("cuda")
+    with pytest.raises(InputError, match="unknown device 'abacus'; use 'cpu' or 'cuda'"):
+        device_for("abacus")
