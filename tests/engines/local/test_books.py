@@ -1,0 +1,198 @@
+"""Law 1 as a state machine: whatever is asked in whatever order, pages and holders agree after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from plait.engines import Sampling
+from plait.engines.local.decoder import Decoder
+from plait.engines.local.generation import Generation
+from plait.engines.local.holding import Holding
+from plait.engines.local.loop import StepLoop
+from plait.engines.local.pages import PagePool
+from plait.engines.local.tokenizer import Tokenizer
+from plait.engines.local.work import Extension, Lease, Scoring, Settling, Work
+from plait.errors import EngineError, PoolError
+
+PAGES, PAGE_SIZE = 14, 4
+
+
+@pytest.fixture(scope="module")
+def model(smallest_checkpoint: Path) -> tuple[Decoder, Tokenizer]:
+    decoder = Decoder.load(smallest_checkpoint, dtype="float64")
+    return decoder, Tokenizer.load(smallest_checkpoint, vocabulary=decoder.config.vocab_size, eos=(0,))
+
+
+def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]:
+    class Books(RuleBasedStateMachine):
+        """Drives the loop step by step. `contexts` maps leases to the tokens that they must hold."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            pool = PagePool(PAGES, PAGE_SIZE)
+            self.loop = StepLoop(decoder, pool, tokens=tokenizer.size, step_tokens=6, max_batch=4, threads=0)
+            self.contexts: list[tuple[Lease, list[int]]] = []
+            self.under_way: list[tuple[Work, list[int]]] = []
+            self.written: dict[Holding, tuple[Any, list[torch.Tensor]]] = {}
+
+        @rule(tokens=st.lists(st.integers(10, 40), max_size=20))
+        def create(self, tokens: list[int]) -> None:
+            self._begin(None, [], Extension(tokens), tokens)
+
+        @precondition(lambda self: self.contexts)
+        @rule(data=st.data(), tokens=st.lists(st.integers(10, 40), max_size=12))
+        def extend(self, data: st.DataObject, tokens: list[int]) -> None:
+            lease, held = data.draw(st.sampled_from(self.contexts))
+            self._begin(lease, held, Extension(tokens), tokens)
+
+        @precondition(lambda self: any(held for _, held in self.contexts))
+        @rule(data=st.data(), length=st.integers(0, 12), forks=st.integers(1, 3), temperature=st.sampled_from([0.0, 1.0]))
+        def generate(self, data: st.DataObject, length: int, forks: int, temperature: float) -> None:
+            lease, held = data.draw(st.sampled_from([context for context in self.contexts if context[1]]))
+            for seed in range(forks):
+                sampling = Sampling(temperature=temperature, seed=seed)
+                options: dict[str, Any] = {"room": 500, "max_tokens": length, "stop": ["t"], "matcher": None}
+                self._begin(lease, held, Generation(tokenizer, held[-4:], sampling=sampling, **options), [])
+
+        @precondition(lambda self: any(held for _, held in self.contexts))
+        @rule(data=st.data(), tokens=st.lists(st.integers(10, 40), min_size=1, max_size=6))
+        def score(self, data: st.DataObject, tokens: list[int]) -> None:
+            lease, held = data.draw(st.sampled_from([context for context in self.contexts if context[1]]))
+            self._begin(lease, held, Scoring(tokens), [])
+
+        @precondition(lambda self: self.contexts)
+        @rule(data=st.data())
+        def settle(self, data: st.DataObject) -> None:
+            lease, held = data.draw(st.sampled_from(self.contexts))
+            self._begin(lease, held, Settling(), [])
+
+        @precondition(lambda self: self.contexts)
+        @rule(data=st.data())
+        def cut(self, data: st.DataObject) -> None:
+            lease, _ = data.draw(st.sampled_from(self.contexts))
+            view = lease.holding.view
+            start = data.draw(st.integers(0, len(view)))
+            stop = data.draw(st.integers(start, len(view)))
+            kept = view.without(start, stop)
+            self.contexts.append((self.loop.lease(self.loop.scheduler.hold(kept)), kept.tokens))
+
+        @precondition(lambda self: self.contexts)
+        @rule(data=st.data())
+        def release(self, data: st.DataObject) -> None:
+            lease, _ = self.contexts.pop(data.draw(st.integers(0, len(self.contexts) - 1)))
+            lease.release()
+
+        @precondition(lambda self: self.under_way)
+        @rule(data=st.data())
+        def cancel(self, data: st.DataObject) -> None:
+            work, _ = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+            self.loop.cancel(work)
+
+        @rule(steps=st.integers(1, 8))
+        def step(self, steps: int) -> None:
+            for _ in range(steps):
+                self.loop.carry_out()
+                if self.loop.scheduler.busy:
+                    self.loop.step()
+                self.check()
+
+        @invariant()
+        def check(self) -> None:
+            self.loop.carry_out()
+            self.loop.scheduler.check_integrity()
+            self._collect()
+            self._check_slots()
+
+        def teardown(self) -> None:
+            for _ in range(2000):
+                if not self.loop.scheduler.busy:
+                    break
+                self.loop.step()
+            assert not self.loop.scheduler.busy, "it must come to an end"
+            self.check()
+            for lease, _ in self.contexts:
+                lease.release()
+            self.loop.carry_out()
+            self.loop.scheduler.check_integrity()
+            assert self.loop.pool.free == PAGES
+
+        def _begin(self, lease: Lease | None, held: list[int], work: Work, tokens: list[int]) -> None:
+            self.loop.submit(lease.holding if lease else None, work)
+            self.under_way.append((work, held + tokens))
+
+        def _collect(self) -> None:
+            """Contexts that have come of finished works hold what they must."""
+            for work, tokens in [pair for pair in self.under_way if pair[0].mailbox.closed]:
+                self.under_way.remove((work, tokens))
+                if work.mailbox.failure is not None:
+                    assert isinstance(work.mailbox.failure, PoolError)
+                elif work.makes_context:
+                    expected = tokens + (list(work.kept) if isinstance(work, Generation) else [])
+                    lease = work.take_lease()
+                    assert lease.holding.tokens == expected
+                    self.contexts.append((lease, expected))
+
+        def _check_slots(self) -> None:
+            """A written slot never changes as long as somebody may read it."""
+            holdings = [lease.holding for lease, _ in self.contexts]
+            self.written = {holding: seen for holding, seen in self.written.items() if holding in holdings}
+            for holding in holdings:
+                view, keys = self.written.get(holding, (None, []))
+                found = [self.loop._keys[0][:, slot] for slot in _slots(holding)]
+                if view is holding.view:
+                    assert all(torch.equal(old, new) for old, new in zip(keys, found, strict=True))
+                self.written[holding] = (holding.view, [key.clone() for key in found])
+
+    return Books
+
+
+def _slots(holding: Holding) -> Iterator[int]:
+    for span in holding.view.spans:
+        for run in span.segment.runs(span.start, span.stop):
+            yield from range(run.slot, run.slot + run.count)
+
+
+def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    options = settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks)
+    run_state_machine_as_test(machine, settings=options)
+
+
+def test_pages_and_holders_agree_after_every_step(model: tuple[Decoder, Tokenizer]) -> None:
+    run(books(*model), examples=15, steps=25)
+
+
+@pytest.mark.long
+def test_pages_and_holders_agree_for_ten_thousand_steps(model: tuple[Decoder, Tokenizer]) -> None:
+    run(books(*model), examples=100, steps=100)
+
+
+def test_a_step_that_fails_takes_only_its_own_threads(
+    model: tuple[Decoder, Tokenizer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoder, tokenizer = model
+    loop = StepLoop(decoder, PagePool(PAGES, PAGE_SIZE), tokens=tokenizer.size, step_tokens=6, max_batch=4, threads=0)
+    forward: Callable[..., torch.Tensor] = decoder.forward
+    works = [Extension(range(10, 20)) for _ in range(2)]
+    loop.submit(None, works[0])
+    loop.carry_out()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
+        loop._try_step()
+    assert isinstance(works[0].mailbox.failure, EngineError)
+    assert "out of memory" in str(works[0].mailbox.failure)
+    loop.scheduler.check_integrity()
+    assert loop.pool.free == PAGES
+    assert decoder.forward == forward
+    loop.submit(None, works[1])
+    while not works[1].mailbox.closed:
+        loop.carry_out()
+        loop.step()
+    assert works[1].take_lease().holding.length == 10
