@@ -95,7 +95,7 @@ async def _generate(node: Think, context: Context, scope: Scope) -> Generation:
 async def _map(node: Map, scope: Scope, values: Mapping[str, Any]) -> list[Any]:
     others = {name: value for name, value in values.items() if name != node.over}
     jobs = [partial(_map_item, node, scope, {node.over: item, **others}) for item in values[node.over]]
-    return await together(jobs, at_once=_at_once(node, scope)) if jobs else []
+    return await together(jobs, at_once=_at_once(node, scope))
 
 
 def _at_once(node: Map, scope: Scope) -> int:

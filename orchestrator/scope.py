@@ -197,15 +197,16 @@ class Scope:
             partial(self._settle, child, tool, arguments)
             for child, (tool, arguments) in zip(children, calls, strict=True)
         ]
-        return await together(jobs) if jobs else []
+        return await self._side_by_side(children, jobs)
 
     async def gather(self, children: Sequence[tuple[str, Child[T]]], *, kind: str = "thread") -> list[T]:
         """Run `(title, async function of a scope)` pairs side by side, each as a child node; results in order.
 
         The first failure cancels the others and is raised.
         """
-        jobs = [partial(run_in, self.grow(kind, title), function) for title, function in children]
-        return await together(jobs) if jobs else []
+        scopes = [self.grow(kind, title) for title, _ in children]
+        jobs = [partial(run_in, scope, function) for scope, (_, function) in zip(scopes, children, strict=True)]
+        return await self._side_by_side(scopes, jobs)
 
     # ---- reports
 
@@ -289,6 +290,14 @@ class Scope:
         async with self._shared.gates.for_call(tool):
             self.meter.record(Usage(calls=1, cost=tool.cost))
             return await tool.invoke(arguments)
+
+    async def _side_by_side(self, scopes: Sequence[Scope], jobs: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+        try:
+            return await together(jobs)
+        except BaseException:
+            for scope in scopes:  # one that has not started can't close itself
+                scope.cancel()
+            raise
 
     async def _settle(self, child: Scope, tool: Tool, arguments: Mapping[str, object]) -> Outcome:
         try:

@@ -15,14 +15,16 @@ async def together(jobs: Sequence[Callable[[], Awaitable[T]]], *, at_once: int =
 
     The first failure cancels the others and is raised as it is.
     """
-    if len(jobs) == 1:
-        return [await jobs[0]()]
+    if len(jobs) < 2:
+        return [await job() for job in jobs]
     results: dict[int, T] = {}
     failures: list[Exception] = []
     queue = iter(range(len(jobs)))
 
     async def work() -> None:
         for index in queue:
+            if failures:
+                return
             try:
                 results[index] = await jobs[index]()
             except Exception as error:

@@ -209,6 +209,27 @@ async def test_a_failing_child_cancels_its_siblings() -> None:
     assert ends == {"d/1-hangs": NodeCancelled, "d/2-fails": NodeFailed, "d": NodeFailed}
 
 
+async def test_children_that_never_started_are_cancelled_too() -> None:
+    async def fail(scope: Scope) -> None:
+        raise FormatError("nonsense")
+
+    async def never(scope: Scope) -> None:
+        raise AssertionError
+
+    async def drive(scope: Scope, question: str) -> str:
+        try:
+            await scope.gather([("first", fail), ("second", never)])
+        except FormatError:
+            return "caught"
+        return ""
+
+    async with driven(drive).stream("q", engine=ScriptedEngine([])) as run:
+        ends = {event.path: type(event) async for event in run if isinstance(event, NodeFinished | NodeCancelled)}
+    assert run.value == "caught"
+    assert ends == {"d/2-second": NodeCancelled, "d": NodeFinished}
+    run.check_integrity()
+
+
 # ---- contexts
 
 
