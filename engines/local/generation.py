@@ -48,8 +48,6 @@ class TextReader:
 class Generation(Work):
     """Samples tokens until something ends it. `text` is what was sampled, up to and including a stop string."""
 
-    needs_logits = True
-
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -87,6 +85,10 @@ class Generation(Work):
             self.finish = "grammar"
 
     @property
+    def needs_logits(self) -> bool:
+        return not self.sampled and self.finish is None
+
+    @property
     def expected(self) -> int:
         return min(self._max_tokens, self._room) - len(self.sampled)
 
@@ -97,8 +99,12 @@ class Generation(Work):
         return range(len(thread.own) - 1, stop) if self.finish is None else range(0)
 
     def look_ahead(self, vocabulary: int) -> None:
-        """See what the grammar allows next. Raises GrammarError if that is nothing."""
-        self.allowed = self.matcher.mask(vocabulary) if self.matcher is not None else None
+        """See what the grammar allows next; if that is only the end, this is it. Raises GrammarError."""
+        if self.matcher is None:
+            return
+        self.allowed = self.matcher.mask(vocabulary)
+        if not self.allowed.any():
+            self.finish = "grammar"
 
     def draw(self) -> float:
         """The next random number of this generation's own: what else is in the batch has no part in it."""

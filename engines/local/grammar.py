@@ -46,18 +46,25 @@ class Matcher:
         return Matcher(self._matcher.deep_copy(), self._tokenizer)
 
     def mask(self, vocabulary: int) -> Mask:
-        """Which tokens may come next, [vocabulary]. Raises GrammarError if none may."""
+        """Which tokens may come next, [vocabulary]; all False if the output can only end. Raises GrammarError where it
+        can neither go on nor end."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
             raise GrammarError(f"grammar gave up: {self._matcher.get_error()}. Simplify it")
         allowed = np.zeros(vocabulary, dtype=np.bool_)
         found = np.unpackbits(bits, bitorder="little")[:vocabulary]
         allowed[: len(found)] = found
-        if not allowed.any():
-            raise GrammarError("the vocabulary has no token with which the grammar could go on")
+        if np.count_nonzero(allowed) <= len(self._tokenizer.eos) and self._only_ends(allowed):
+            allowed[:] = False
+            if not self.complete:
+                raise GrammarError("the grammar can't go on: the vocabulary has no token that it allows here")
         return allowed
 
+    def _only_ends(self, allowed: Mask) -> bool:
+        return set(np.flatnonzero(allowed).tolist()) <= self._tokenizer.eos
+
     def accept(self, token: int) -> None:
+        """Go on over a token that the mask allowed."""
         if self._matcher.try_consume_tokens([token]) != 1:
             raise GrammarError(f"token {token} is not allowed here: {self._matcher.get_error()}")
 

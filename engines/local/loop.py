@@ -220,7 +220,7 @@ class StepLoop:
         device = self.decoder.device
         rows = torch.tensor([row for _, _, row in wanted], dtype=torch.long, device=device)
         logits = self.decoder.forward(torch.tensor(ids, device=device), plan, self._keys, self._values, rows)
-        logits[:, self._tokens :] = -torch.inf  # rows of the embedding that stand for no token
+        logits = logits[:, : self._tokens]  # rows of the embedding beyond stand for no token
         self.steps += 1
         self.encoded += len(ids)
         return reads + [Read(thread, index, row) for (thread, index, _), row in zip(wanted, logits, strict=True)]
@@ -256,7 +256,7 @@ class StepLoop:
             work = read.thread.work
             if not isinstance(work, Generation) or work.finish:
                 continue
-            if self._guarded(read.thread, work.look_ahead, len(read.logits)):
+            if self._guarded(read.thread, work.look_ahead, len(read.logits)) and not work.finish:
                 drawn.append((read.thread, work, read.logits))
         if not drawn:
             return

@@ -52,9 +52,9 @@ class Segment:
             else:
                 self._runs.append(SlotRun(index, slot, self.page_size))
 
-    def trim(self) -> list[int]:
-        """Give up the pages beyond the last token; the caller, who holds them, drops them."""
-        kept = -(-len(self) // self.page_size)
+    def trim(self, room: int) -> list[int]:
+        """Give up the pages beyond the last token and room for some more; the caller, who holds them, drops them."""
+        kept = -(-(len(self) + room) // self.page_size)
         spare = self.pages[kept:]
         if spare:
             pages, self.pages, self._runs = self.pages[:kept], [], []

@@ -32,6 +32,7 @@ class Thread:
     __slots__ = (
         "_base_keys",
         "_fresh",
+        "_granted",
         "_reached",
         "_relost",
         "arrival",
@@ -64,6 +65,7 @@ class Thread:
         self.recomputed = 0
         self._base_keys: tuple[KeyRun, ...] = ()
         self._fresh = 0
+        self._granted = 0
         self._reached = 0
         self._relost = 0
 
@@ -72,7 +74,7 @@ class Thread:
     @property
     def view(self) -> View:
         """What it attends to, its encoded tokens included."""
-        return self.base.append(self.tail) if self.tail else self.base
+        return self.base.append(self.tail) if self.tail is not None else self.base
 
     @property
     def todo(self) -> int:
@@ -102,7 +104,7 @@ class Thread:
     def pages_missing(self, tokens: int) -> int:
         """Pages to take before so many more tokens can be written."""
         segment = self._own_segment()
-        room = segment.capacity - len(segment) if segment else 0
+        room = segment.capacity - len(segment) if segment is not None else 0
         return self.pool.pages_for(max(tokens - room, 0))
 
     def enter(self) -> None:
@@ -124,6 +126,7 @@ class Thread:
 
     def grow(self, tokens: int) -> None:
         """Take pages for so many more tokens, and in reserve; the caller has seen that the pool has them."""
+        self._granted = max(self._granted, tokens)
         missing = self.pages_missing(tokens)
         if not missing:
             return
@@ -135,17 +138,16 @@ class Thread:
         segment.add_pages(taken)
         self.pages += taken
 
-    def trim(self) -> bool:
-        """Give reserved pages back; True if there were any."""
-        spare = self.tail.segment.trim() if self.tail else []
-        if spare:
-            del self.pages[len(self.pages) - len(spare) :]
-            self.pool.drop(spare)
-        return bool(spare)
+    def trim(self) -> None:
+        """Give pages back that were taken in reserve; what `grow` was asked for stays."""
+        spare = self.tail.segment.trim(self._granted) if self.tail is not None else []
+        del self.pages[len(self.pages) - len(spare) :]
+        self.pool.drop(spare)
 
     def leave(self) -> None:
         """Give up everything held; to be entered again it has to be prepared again."""
         if self.tail is not None:
+            self._granted = 0
             self.trim()
             self.tail.segment.written = False
             self.pool.drop(self.pages)
@@ -165,6 +167,7 @@ class Thread:
         self.tail.segment.append(tokens)
         self.tail = replace(self.tail, stop=self.tail.stop + count)
         self.encoded, self._fresh = stop, count
+        self._granted = max(self._granted - count, 0)
         self.recomputed += _overlap(start, stop, 0, self._relost)
         self.recomputed += _overlap(start, stop, self.lead, self.lead + self._reached)
         return tokens

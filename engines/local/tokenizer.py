@@ -96,8 +96,12 @@ class Tokenizer:
     @cached_property
     def trie(self) -> LLTokenizer:
         """The tokenizer as llguidance reads it."""
-        eos = sorted(self.eos) or [self._vocabulary]  # llguidance needs one: here one that is never sampled
-        return LLTokenizer(self.encoder.to_str(), n_vocab=max(self._vocabulary, eos[-1] + 1), eos_token=eos)
+        encoder, eos = self.encoder, sorted(self.eos)
+        if not eos:  # llguidance needs one; this one is beyond the vocabulary, so it is never sampled
+            encoder = Encoder.from_str(encoder.to_str())
+            encoder.add_special_tokens(["<|no end of sequence|>"])
+            eos = [self.size]
+        return LLTokenizer(encoder.to_str(), n_vocab=max(self._vocabulary, self.size + 1), eos_token=eos)
 
 
 def _whole(data: bytes) -> bytes:

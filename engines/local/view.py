@@ -123,6 +123,8 @@ class View:
 
     def without(self, start: int, stop: int) -> View:
         """Without tokens [start, stop): later spans slide down, with the keys they have (`shift`)."""
+        if start == stop:
+            return self
         head, _ = self.cut(start)
         _, rest = self.cut(stop)
         if not rest:

@@ -35,8 +35,6 @@ class Work:
 
     held_back = 0
     """Tokens at the end of the own ones that are left to be encoded by whatever follows."""
-    needs_logits = False
-    """True if the work begins with the logits of the holding's last token."""
     makes_context = True
     """True if a context comes of it."""
 
@@ -54,6 +52,11 @@ class Work:
         lease, self.lease = self.lease, None
         assert lease is not None, "work has not ended"
         return lease
+
+    @property
+    def needs_logits(self) -> bool:
+        """True if the work can only go on from the logits of the holding's last token."""
+        return False
 
     @property
     def expected(self) -> int:
@@ -117,13 +120,16 @@ class Settling(Work):
 class Scoring(Work):
     """Sums the log-probabilities of a continuation. `tokens` leave out its last one, which is never encoded."""
 
-    needs_logits = True
     makes_context = False
 
     def __init__(self, continuation: Sequence[int], mailbox: Mailbox | None = None) -> None:
         super().__init__(continuation[:-1], mailbox)
         self.continuation = tuple(continuation)
         self.scores: dict[int, float] = {}
+
+    @property
+    def needs_logits(self) -> bool:
+        return not self.scores
 
     def done(self, thread: Thread) -> bool:
         return len(self.scores) == len(self.continuation)
