@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from plait.engines.local import LocalEngine
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from plait.engines.local import LocalEngine
 
 SPECIAL = ["<eos>", "<|im_start|>", "<|im_end|>"]
 ADDED = ['","result":"', '{"thought":"']
@@ -47,6 +49,12 @@ def sentencepiece() -> Tokenizer:
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny models are fastest so, and other processes can't slow them down tenfold."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
 from plait.engines import Sampling
 from plait.engines.local.decoder import Decoder
 from plait.engines.local.generation import Generation
@@ -53,7 +54,9 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             self._begin(lease, held, Extension(tokens), tokens)
 
         @precondition(lambda self: any(held for _, held in self.contexts))
-        @rule(data=st.data(), length=st.integers(0, 12), forks=st.integers(1, 3), temperature=st.sampled_from([0.0, 1.0]))
+        @rule(
+            data=st.data(), length=st.integers(0, 12), forks=st.integers(1, 3), temperature=st.sampled_from([0.0, 1.0])
+        )
         def generate(self, data: st.DataObject, length: int, forks: int, temperature: float) -> None:
             lease, held = data.draw(st.sampled_from([context for context in self.contexts if context[1]]))
             for seed in range(forks):

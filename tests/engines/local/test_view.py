@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from plait.engines.local.edits import prune_exact, prune_shift, splice_exact, splice_shift
 from plait.engines.local.segment import Segment
 from plait.engines.local.view import Span, View
