@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import EngineError, GraphError, InputError, MissingExtraError, PlaitError, UnknownNameError
+from .errors import (
+    CapabilityError,
+    CheckpointError,
+    ContextLengthError,
+    GraphError,
+    InputError,
+    MissingExtraError,
+    NodeError,
+    PlaitError,
+    PoolError,
+    UnknownNameError,
+)
 
 if TYPE_CHECKING:
     from .orchestrator import Graph
@@ -44,7 +56,17 @@ FactsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-BAD_INPUT = (InputError, UnknownNameError, GraphError, EngineError, MissingExtraError)
+BAD_INPUT = (
+    CapabilityError,
+    CheckpointError,
+    ContextLengthError,
+    GraphError,
+    InputError,
+    MissingExtraError,
+    PoolError,
+    UnknownNameError,
+)
+INTERRUPTED = 130
 
 
 @app.command()
@@ -129,6 +151,34 @@ def models_check(
         raise typer.Exit(1)
 
 
+@eval_app.command("embedded")
+def eval_embedded(
+    engine: EngineOption = "local",
+    count: Annotated[int, typer.Option(help="Tasks of each family and format.")] = 500,
+    family: Annotated[list[str] | None, typer.Option(help="Only this family; may be repeated.")] = None,
+    format_: Annotated[list[str] | None, typer.Option("--format", help="Only this format; may be repeated.")] = None,
+    show_wrong: Annotated[bool, typer.Option(help="Show some of the tasks that went wrong.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How often the embedded model is right, on held-out tasks, with the real engine and real tools."""
+    import anyio
+
+    from .engines import open_engine
+    from .recipes.training import evaluate
+
+    async def main() -> list[evaluate.Score]:
+        async with open_engine(engine) as opened:
+            return await evaluate.evaluate(opened, count=count, families=family or (), formats=format_ or ())
+
+    scores = anyio.run(main)
+    if not scores:
+        raise InputError(f"no family {family} in format {format_}; leave the options out to see all")
+    lines = [evaluate.table(scores)]
+    if show_wrong:
+        lines += [f"{score.format}: {miss}" for score in scores for miss in score.wrong]
+    _print({"engine": engine, "count": count, "scores": evaluate.as_data(scores)}, as_json, "\n".join(lines))
+
+
 @bench_app.command("engine")
 def bench_engine(as_json: JsonOption = False) -> None:
     """Decode tokens/s of the local engine beside `transformers` generate, at batch 1, 8 and 32."""
@@ -167,22 +217,45 @@ def _print(data: dict[str, Any], as_json: bool, text: str) -> None:
 
 def main() -> None:
     """The entry point: an error is one line on stderr and an exit status, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="plait: %(message)s")
+    logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr, format="plait: %(message)s")
+    status = 0
     try:
-        app(standalone_mode=True)
-    except PlaitError as error:
-        _fail(error, 2 if isinstance(error, BAD_INPUT) else 1)
+        app()
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else 1
+        if status == INTERRUPTED:
+            _report(PlaitError("interrupted"))
     except KeyboardInterrupt:
-        _fail(PlaitError("interrupted"), 130)
-    except BrokenPipeError:
-        sys.exit(1)
+        status = INTERRUPTED
+        _report(PlaitError("interrupted"))
+    except PlaitError as error:
+        status = 2 if isinstance(_cause(error), BAD_INPUT) else 1
+        _report(error)
+    _leave(status)
 
 
-def _fail(error: PlaitError, status: int) -> None:
+def _cause(error: BaseException) -> BaseException:
+    """What made a node fail, or the error itself."""
+    while isinstance(error, NodeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _report(error: PlaitError) -> None:
     sys.stderr.write(f"plait: {error}\n")
     if "--json" in sys.argv:
-        sys.stdout.write(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}) + "\n")
-    sys.exit(status)
+        found = {"type": type(_cause(error)).__name__, "message": str(error)}
+        sys.stdout.write(json.dumps({"error": found}) + "\n")
+
+
+def _leave(status: int) -> None:
+    """Leave at once: a tool that hangs in a worker thread would keep the process otherwise."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = status or 1
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ import pytest
 
 EMBEDDED = Path(__file__).parent.parent / "engines" / "local" / "embedded"
 QUESTION = "Which has more people, Peru or Chile plus Bolivia?"
+COMMAND = str(Path(sys.executable).with_name("plait"))
 QUIET = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
 
 
 def plait(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plait.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=QUIET, **options)
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120, env=QUIET, **options)
 
 
 def refused(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -111,7 +111,7 @@ def test_empty_task(task: str) -> None:
 
 def test_a_task_of_100_kilobytes() -> None:
     done = plait("run", "tim", "-", "-q", input="word " * 20_000)
-    refused(done, 1, "tokens", "2048")
+    refused(done, 2, "tokens", "2048")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_run_that_takes_too_long_is_cancelled(tmp_path: Path) -> None:
 def test_interrupt_in_mid_run(tmp_path: Path) -> None:
     """Ctrl-C ends the run with one message, status 130 and no process left."""
     engine = script(tmp_path, {"text": "\\boxed{late}", "latency": 60})
-    command = [sys.executable, "-m", "plait.cli", "run", "hybrid_search", "?", "--engine", engine]
+    command = [COMMAND, "run", "hybrid_search", "?", "--engine", engine]
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=QUIET
     )
@@ -154,6 +154,34 @@ def test_interrupt_in_mid_run(tmp_path: Path) -> None:
     assert out == ""
     assert "plait: interrupted" in err
     assert "Traceback" not in err
+
+
+HANGS = """
+import time, plait
+from plait import cli
+from plait.recipes import catalog
+from plait.engines.scripted import ScriptedEngine
+
+@plait.tool(name="lookup", timeout=0.5)
+def lookup(query: str) -> str:
+    {body}
+
+graph = catalog.hybrid_search([lookup])
+catalog.RECIPES["slow"] = catalog.Recipe("slow", "", "", "", lambda tools: graph)
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [("time.sleep(600)", "timeout of 0.5 seconds"), ("raise ValueError('no luck')", "no luck")]
+)
+def test_a_tool_that_hangs_or_raises_is_told_to_the_model(tmp_path: Path, body: str, said: str) -> None:
+    """The run goes on with the error as the result; the process ends although the tool's thread does not."""
+    engine = script(tmp_path, "<|begin_search_queries|>a<|end_search_queries|>", "\\boxed{unknown}")
+    program = [sys.executable, "-c", HANGS.format(body=body), "run", "slow", "?", "--engine", engine]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=QUIET)
+    assert (done.returncode, done.stdout) == (0, "unknown\n"), done.stderr
+    assert said in done.stderr
 
 
 def test_recipes_are_listed() -> None:

@@ -200,7 +200,11 @@ def facts(*paths: str | Path, built_in: bool = True) -> Tool[..., str]:
 
     `built_in=False` leaves the built-in ones out. Raises DataError for a file that can't be read.
     """
-    table = FactTable.load(*paths, built_in=built_in)
+    return lookup_in(FactTable.load(*paths, built_in=built_in))
+
+
+def lookup_in(table: FactTable) -> Tool[..., str]:
+    """The tool "lookup" over a table."""
 
     @tool(cap=64, idempotent=True)
     async def lookup(query: str) -> str:
