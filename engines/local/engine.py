@@ -230,19 +230,19 @@ class LocalEngine:
             tokens = self.tokenizer.encode_more(continuation)
             self._check_length(context, len(tokens))
             works.append(Scoring(tokens, Mailbox.here()))
-        async with anyio.create_task_group() as group:
-            for work in works:
-                if work.continuation:
-                    group.start_soon(self.perform, context, work)
+        await self.perform(context, *(work for work in works if work.continuation))
         return [work.total for work in works]
 
-    async def perform(self, context: LocalContext | None, work: Work) -> None:
-        """Do a work to its end; if this is cancelled, so is the work."""
-        self.begin(context, work)
+    async def perform(self, context: LocalContext | None, *works: Work) -> None:
+        """Do works to their end, all at once; if one fails or this is cancelled, none goes on."""
+        for work in works:
+            self.begin(context, work)
         try:
-            await work.mailbox.take()
+            for work in works:
+                await work.mailbox.take()
         except BaseException:
-            self.cancel(work)
+            for work in works:
+                self.cancel(work)
             raise
 
     def begin(self, context: LocalContext | None, work: Work) -> None:
