@@ -20,6 +20,7 @@ class PagePool:
         self.page_size = page_size
         self._free = bytearray(_FREE * pages)
         self._counts = [0] * pages
+        self._cursor = 0
         self.free = pages
 
     @property
@@ -81,11 +82,17 @@ class PagePool:
         return list(range(after + 1, stop if stop >= 0 else min(after + 1 + wanted, self.pages)))
 
     def _run(self, needed: int, wanted: int) -> list[int]:
-        """The first run of `wanted` pages, else the first of `needed`, else the first free pages wherever they are."""
+        """A run of `wanted` pages, else one of `needed`, else the first free pages wherever they are.
+
+        The search goes on from where the last one ended, so that what a tail gives back at a tool call stays free for
+        it a while, and it goes on as one run.
+        """
         for length in (wanted, needed):
-            start = self._free.find(_FREE * length)
-            if start >= 0:
-                return list(range(start, start + length))
+            for begin in (self._cursor, 0):
+                start = self._free.find(_FREE * length, begin)
+                if start >= 0:
+                    self._cursor = start + length
+                    return list(range(start, start + length))
         return [page for page in range(self.pages) if self._free[page]][:needed]
 
     def _mark(self, pages: Sequence[int]) -> None:
