@@ -25,6 +25,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.to(torch.bfloat16).contiguous() for name, weight in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors lets only the owner read
     tokenizer.save(str(folder / TOKENIZER))
     _write_json(folder / "config.json", model_config(model, tokenizer))
     _write_json(folder / "tokenizer_config.json", tokenizer_config(model.shape))
