@@ -61,13 +61,15 @@ class Segment:
             self.add_pages(pages)
         return spare
 
-    def append(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Append tokens; their slots."""
-        start = len(self)
-        if start + len(tokens) > self.capacity:
-            raise ValueError(f"segment has room for {self.capacity - start} tokens, not {len(tokens)}")
+    def append(self, tokens: Sequence[int]) -> None:
+        room = self.capacity - len(self)
+        if len(tokens) > room:
+            raise ValueError(f"segment has room for {room} tokens, not {len(tokens)}")
         self.tokens += tokens
-        return tuple(run.slot + i for run in self.runs(start, len(self)) for i in range(run.count))
+
+    def slots(self, start: int, stop: int) -> tuple[int, ...]:
+        """The slot of each of the tokens [start, stop)."""
+        return tuple(slot for run in self.runs(start, stop) for slot in range(run.slot, run.slot + run.count))
 
     def runs(self, start: int, stop: int) -> list[SlotRun]:
         """Where the tokens [start, stop) are, cut at gaps between pages."""

@@ -177,9 +177,8 @@ class Thread:
         assert self.tail is not None
         tail, segment = self.tail, self.tail.segment
         first = tail.stop - self._fresh
-        slots = tuple(run.slot + i for run in segment.runs(first, tail.stop) for i in range(run.count))
         keys = self._base_keys + tuple(_keys(tail, first if self._fresh > 1 else -1))
-        return QueryBlock(segment.origin + first, tail.end - self._fresh, slots, keys)
+        return QueryBlock(segment.origin + first, tail.end - self._fresh, segment.slots(first, tail.stop), keys)
 
     def settle(self) -> bool:
         """After a step: hand the holding's tokens to the holding once they are all encoded; True in that step."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .thread import Thread
 
 
+GENERATION_FOLLOWS = 512
+"""Tokens that are expected after appended ones: as many as `generate` samples at most unless told otherwise."""
+
+
 class Lease:
     """Keeps a holding in the pool until it is released or collected, whichever comes first."""
 
@@ -90,6 +94,10 @@ class Extension(Work):
     """Appends tokens. The last stays pending: a generation that follows needs its logits, and encodes it then."""
 
     held_back = 1
+
+    @property
+    def expected(self) -> int:
+        return GENERATION_FOLLOWS
 
 
 class Reencoding(Extension):
