@@ -158,8 +158,7 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
 
 def _slots(holding: Holding) -> Iterator[int]:
     for span in holding.view.spans:
-        for run in span.segment.runs(span.start, span.stop):
-            yield from range(run.slot, run.slot + run.count)
+        yield from span.segment.slots(span.start, span.stop)
 
 
 def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
