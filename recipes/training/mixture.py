@@ -12,7 +12,7 @@ from . import countdown, facts_tasks, formats
 from .formats import Document
 from .model import NOT_LEARNT
 
-LONGEST = 1400
+LONGEST = 1000
 SHARES: Mapping[str, float] = {
     "tree": 0.29,
     "hybrid": 0.23,

@@ -10,13 +10,16 @@ GENERAL: dict[Kind, tuple[str, ...]] = {
     "number": (
         "How many {a} does {x} have?",
         "How many {a} are there in {x}?",
+        "How many {a} live in {x}?",
         "What is the number of {a} of {x}?",
         "What is the number of {a} in {x}?",
+        "What's the {a} of {x}?",
         "What is the {a} of {x}?",
         "What is the {a} of {x}?",
         "Give the {a} of {x}.",
     ),
     "text": (
+        "What's the {a} of {x}?",
         "What is the {a} of {x}?",
         "What is the {a} of {x}?",
         "Who is the {a} of {x}?",
