@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,8 +73,8 @@ class Decoder:
     def new_pool(self, slots: int) -> tuple[list[Tensor], list[Tensor]]:
         """Zeroed keys and values of every layer, each [kv_heads, slots, head_dim]."""
         shape = (self.config.kv_heads, slots, self.config.head_dim)
-        keys = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in self._layers]
-        return keys, [torch.zeros_like(of_layer) for of_layer in keys]
+        keys = [_zeros(shape, self.dtype, self.device) for _ in self._layers]
+        return keys, [_zeros(shape, self.dtype, self.device) for _ in self._layers]
 
     def plan(self, blocks: Sequence[QueryBlock], slots: int) -> StepPlan:
         """Plan one step over a pool of `slots` slots."""
@@ -109,6 +110,13 @@ class Decoder:
         """Logits of hidden states, float32 (float64 in a float64 model)."""
         logits = F.linear(_normed(hidden, self._hidden_floor) * self._norm, self._head)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; on a CPU numpy's, for which the system finds memory only where it is written (torch writes all of it)."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def _normed(x: Tensor, floor: Tensor) -> Tensor:

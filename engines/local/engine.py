@@ -113,7 +113,7 @@ class LocalEngine:
             tokens=tokenizer.size,
             step_tokens=step_tokens,
             max_batch=max_batch,
-            threads=_threads(threads, config, place),
+            threads=_threads(threads, config, decoder.device.type),
         )
         return cls(f"local:{directory.name}", decoder, tokenizer, ChatTemplate.load(directory), loop)
 
