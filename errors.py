@@ -11,7 +11,7 @@ class PlaitError(Exception):
 
 
 class GraphError(PlaitError):
-    """A graph is wrong: a type mismatch, an unused node, a cycle, a missing capability. Raised before a token is spent."""
+    """A graph is wrong: a type mismatch, an unused node, a cycle, a missing capability. No token was spent."""
 
 
 class RunError(PlaitError):

@@ -31,7 +31,7 @@ PROMPT = "<|hybrid|>Which has more people, town {} or village {} plus village {}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Tokens/s of both sides at one batch size: median and spread (greatest − least). `equal`: share of equal tokens."""
+    """Tokens/s of both sides at one batch size, median and spread (greatest - least); `equal` tokens as a share."""
 
     model: str
     parameters: int

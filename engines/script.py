@@ -166,7 +166,7 @@ def _last_end(key: Any, prompt: str) -> int:
 
 
 def _shown(key: Any) -> str:
-    return key.pattern if isinstance(key, re.Pattern) else key
+    return str(key.pattern if isinstance(key, re.Pattern) else key)
 
 
 def _tail(text: str, length: int = 80) -> str:

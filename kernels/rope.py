@@ -86,7 +86,7 @@ def _llama3(parameters: Parameters, head_dim: int) -> Rope:
     def stretched(frequency: float) -> float:
         turns = original * frequency / (2 * math.pi)
         kept = min(max((turns - low) / (high - low), 0.0), 1.0)
-        return frequency * (kept + (1 - kept) / factor)
+        return float(frequency * (kept + (1 - kept) / factor))
 
     return Rope(tuple(stretched(f) for f in _base_frequencies(parameters, head_dim)))
 
@@ -108,7 +108,7 @@ def _yarn(parameters: Parameters, head_dim: int) -> Rope:
 
     def stretched(i: int, frequency: float) -> float:
         kept = 1 - min(max((i - low) / width, 0.0), 1.0)
-        return frequency * (kept + (1 - kept) / factor)
+        return float(frequency * (kept + (1 - kept) / factor))
 
     frequencies = _base_frequencies(parameters, head_dim)
     return Rope(tuple(stretched(i, f) for i, f in enumerate(frequencies)), _yarn_scale(parameters))

@@ -182,7 +182,8 @@ def _rows_of(read: Causal | Grid | Band) -> list[Rows]:
 def _grid_of(pool: Tensor, read: Read) -> Tensor:
     """[batch, kv_heads, width, head_dim]: a view of the pool, or a copy where the ranges lie anywhere."""
     if read.gathered is not None:
-        return pool.index_select(1, read.gathered).unflatten(1, (read.batch, read.width)).transpose(0, 1)
+        copied: Tensor = pool.index_select(1, read.gathered).unflatten(1, (read.batch, read.width))
+        return copied.transpose(0, 1)
     heads, slots, features = pool.stride()
     size = (read.batch, pool.shape[0], read.width, pool.shape[2])
     return pool.as_strided(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 _UNIONS = (Union, types.UnionType)
+_CALLABLE: Any = collections.abc.Callable
 _NUMBERS = {(int, float), (int, complex), (float, complex)}
 
 
@@ -95,7 +96,7 @@ def hints(function: Callable[..., Any] | type, scope: Mapping[str, Any]) -> dict
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function) and not inspect.isclass(function):
-        function = type(function).__call__  # type: ignore[operator]
+        function = type(function).__call__
     try:
         return typing.get_type_hints(function, localns=dict(scope), include_extras=True)
     except (NameError, TypeError, AttributeError):
@@ -147,12 +148,12 @@ def _literal_fits(value: object, wanted: Any) -> bool:
 def _class_fits(given: Any, wanted: Any) -> bool:
     given_class, wanted_class = get_origin(given) or given, get_origin(wanted) or wanted
     if not inspect.isclass(given_class) or not inspect.isclass(wanted_class):
-        return given_class == wanted_class
+        return bool(given_class == wanted_class)
     if (given_class, wanted_class) in _NUMBERS:
         return True
     if issubclass(given_class, str | bytes) and wanted_class in _ELEMENTWISE:
         return False
-    if wanted_class is collections.abc.Callable:
+    if wanted_class is _CALLABLE:
         return callable(given_class)
     if not _is_subclass(given_class, wanted_class):
         return False

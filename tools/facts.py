@@ -191,7 +191,7 @@ class FactTable:
     def _select(self, statement: str, *values: object) -> list[sqlite3.Row]:
         with self._lock:
             cursor = self._database.cursor()
-            cursor.row_factory = sqlite3.Row  # type: ignore[assignment]
+            cursor.row_factory = sqlite3.Row
             return cursor.execute(statement, values).fetchall()
 
 

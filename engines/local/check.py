@@ -48,7 +48,7 @@ class ModelReport:
 
 
 def check_model(directory: Path) -> ModelReport:
-    """Check a checkpoint; what keeps it from being used is in the report. Raises CheckpointError if it can't be read."""
+    """Check a checkpoint; what keeps it from being used is in the report. Raises CheckpointError if unreadable."""
     raw = read_config(directory)
     family = str(raw.get("model_type", "unknown"))
     found = tuple(problems(raw))

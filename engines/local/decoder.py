@@ -122,7 +122,8 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 def _normed(x: Tensor, floor: Tensor) -> Tensor:
     """RMS norm short of a factor sqrt(size), which the loader folds into what follows; computed in float32."""
     exact = x.float() if x.itemsize < 4 else x
-    return (exact / torch.linalg.vector_norm(exact, dim=-1, keepdim=True).hypot_(floor)).to(x.dtype)
+    normed: Tensor = exact / torch.linalg.vector_norm(exact, dim=-1, keepdim=True).hypot_(floor)
+    return normed.to(x.dtype)
 
 
 def _add_linear(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -62,7 +62,7 @@ def train(settings: Settings) -> None:
     if settings.ranks == 1:
         _train_rank(0, settings, 0)
         return
-    spawn(_train_rank, args=(settings, _free_port()), nprocs=settings.ranks)  # type: ignore[no-untyped-call]
+    spawn(_train_rank, args=(settings, _free_port()), nprocs=settings.ranks)
 
 
 def load_model(checkpoint: Path) -> LanguageModel:

@@ -5,6 +5,7 @@ import re
 
 import anyio
 import pytest
+
 from plait.engines import Capabilities, Choice, JsonSchema, Message, Sampling, open_engine
 from plait.engines.scripted import Reply, ScriptedEngine, tokenise
 from plait.errors import (

@@ -22,7 +22,7 @@ from plait.engines.local.tokenizer import Tokenizer
 from plait.engines.local.work import Extension, Lease, Scoring, Settling, Work
 from plait.errors import EngineError, PoolError
 
-PAGES, PAGE_SIZE = 14, 4
+PAGES, PAGE_SIZE = 9, 4
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             self.under_way: list[tuple[Work, list[int]]] = []
             self.written: dict[Holding, tuple[Any, list[torch.Tensor]]] = {}
 
-        @rule(tokens=st.lists(st.integers(10, 40), max_size=20))
+        @rule(tokens=st.lists(st.integers(10, 40), max_size=12))
         def create(self, tokens: list[int]) -> None:
             self._begin(None, [], Extension(tokens), tokens)
 
@@ -55,7 +55,7 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
 
         @precondition(lambda self: any(held for _, held in self.contexts))
         @rule(
-            data=st.data(), length=st.integers(0, 12), forks=st.integers(1, 3), temperature=st.sampled_from([0.0, 1.0])
+            data=st.data(), length=st.integers(0, 24), forks=st.integers(1, 3), temperature=st.sampled_from([0.0, 1.0])
         )
         def generate(self, data: st.DataObject, length: int, forks: int, temperature: float) -> None:
             lease, held = data.draw(st.sampled_from([context for context in self.contexts if context[1]]))
@@ -98,7 +98,7 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             work, _ = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
             self.loop.cancel(work)
 
-        @rule(steps=st.integers(1, 8))
+        @rule(steps=st.integers(1, 12))
         def step(self, steps: int) -> None:
             for _ in range(steps):
                 self.loop.carry_out()
@@ -168,7 +168,7 @@ def run(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None
 
 
 def test_pages_and_holders_agree_after_every_step(model: tuple[Decoder, Tokenizer]) -> None:
-    run(books(*model), examples=15, steps=25)
+    run(books(*model), examples=20, steps=30)
 
 
 @pytest.mark.long
