@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import torch
 
-from ...errors import ContextError, ContextLengthError, GrammarError, InputError
+from ...errors import CapabilityError, ContextError, ContextLengthError, GrammarError, InputError
 from ...usage import Usage
 from ..base import Capabilities, Context, Grammar, GrammarState, Message, Mode, Placement, Prompt
 from .chat import ChatTemplate, Conversation
@@ -208,12 +208,15 @@ class LocalEngine:
         )
 
     async def prune(self, context: LocalContext, start: int, stop: int, mode: Mode) -> LocalContext:
+        _check_choice("prune", mode, ("exact", "shift"))
         if not 0 <= start <= stop <= context.length:
             raise ContextError(f"prune({start}, {stop}) does not fit a context of {context.length} tokens")
         edit = prune_exact if mode == "exact" else prune_shift
         return await self._edit(context, (), lambda view, _: edit(view, start, stop), pruned=stop - start)
 
     async def splice(self, context: LocalContext, others: Sequence[Context], at: Placement, mode: Mode) -> LocalContext:
+        _check_choice("splice", mode, ("exact", "shift"))
+        _check_choice("splice", at, ("sequence", "parallel"))
         own = []
         for other in others:
             if not isinstance(other, LocalContext) or other.engine is not self:
@@ -327,6 +330,11 @@ class LocalEngine:
         self._loop.tell(run)
         await mailbox.take()
         return answers[0]
+
+
+def _check_choice(operation: str, choice: str, supported: Sequence[str]) -> None:
+    if choice not in supported:
+        raise CapabilityError(f"{operation} does not know '{choice}'; supported: {', '.join(supported)}")
 
 
 def parse_memory(memory: str | int) -> int:

@@ -32,6 +32,9 @@ logger = logging.getLogger("plait.engines.local")
 KEPT_LOGITS = 32 << 20
 """Bytes of logits kept so that forks of a context sample without encoding its last token again."""
 
+IDLE = 0.05
+"""Seconds without work after which the loop checks its books."""
+
 T = TypeVar("T")
 
 
@@ -149,13 +152,22 @@ class StepLoop:
     def _turn(self) -> bool:
         """Carry out what was asked, then do a step. False when the loop is to end."""
         if not self.scheduler.busy:
-            self._commands.get()()
+            self._idle()
         self.carry_out()
         if self._closing:
             return False
         if self.scheduler.busy:
             self._try_step()
         return True
+
+    def _idle(self) -> None:
+        """Wait for a command; if none comes soon, check the books meanwhile."""
+        try:
+            command = self._commands.get(timeout=IDLE)
+        except Empty:
+            self.scheduler.check_integrity()
+            command = self._commands.get()
+        command()
 
     def _try_step(self) -> None:
         """A step that fails takes the threads that ran with it, and nobody else."""

@@ -90,7 +90,7 @@ class Thread:
         if not lead and self.work.needs_logits:
             self.primed = holding.logits
             if self.primed is None and len(self.base):
-                lead = self.base.tokens[-1:]
+                lead = self.base.spans[-1].tokens[-1:]
                 self.base, self._relost = self.base.cut(len(self.base) - 1)[0], 1
         self.lead = len(lead)
         self.own[:0] = lead

@@ -297,5 +297,7 @@ async def test_splice_joins_forks(engine: LocalEngine) -> None:
         await joined.prune(0, 1, mode="exact")
     with pytest.raises(CapabilityError, match="forked where this one ends"):
         await (await parent.extend(" grew")).splice(forks[:1], at="parallel", mode="exact")
+    with pytest.raises(CapabilityError, match="prune does not know 'quick'; supported: exact, shift"):
+        await parent.prune(0, 1, mode="quick")  # type: ignore[arg-type]
     with pytest.raises(ContextError, match="does not fit"):
         await parent.prune(1, 9, mode="shift")

@@ -241,6 +241,18 @@ def test_a_process_ends_with_an_engine_left_running(checkpoint: Path, then: str)
     assert "Exception" not in errors, "nothing but the interrupt itself"
 
 
+async def test_books_that_do_not_agree_end_the_engine_by_name(checkpoint: Path, open_local: Open) -> None:
+    engine = open_local(checkpoint)
+    context = await engine.start("x y z")
+    context.holding.pages.append(7)
+    with pytest.raises(AssertionError, match="page 7: count 0, holders 1"):
+        engine.check_integrity()
+    await anyio.to_thread.run_sync(engine._loop._thread.join, 10)
+    with pytest.raises(EngineClosedError, match="page 7"):
+        await context.extend("y")
+    await engine.aclose()
+
+
 # ---- many callers
 
 
