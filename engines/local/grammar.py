@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
@@ -23,6 +24,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 """Which tokens are allowed, [vocab]."""
 
 _KEPT = 64
+_SLASH = re.compile(r"(\\.)|/", re.DOTALL)
 
 
 class Matcher:
@@ -150,20 +152,28 @@ def _compile(source: str, trie: LLTokenizer) -> LLMatcher:
 
 
 def _source(grammar: Grammar) -> str:
-    """The grammar as llguidance reads it."""
+    """The grammar as llguidance reads it.
+
+    Without `no_forcing` it would allow nothing but its own tokenisation of text that can't be otherwise, whatever
+    tokens the model was trained to write that text with.
+    """
     try:
-        match grammar:
-            case JsonSchema(schema):
-                compact = {"whitespace_flexible": False}
-                return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=compact))  # type: ignore[arg-type]
-            case Regex(pattern):
-                return str(LLMatcher.grammar_from_regex(pattern))
-            case Choice(options):
-                return str(LLMatcher.grammar_from_lark(_choice(options)))
-            case Lark(text):
-                return str(LLMatcher.grammar_from_lark(text))
+        return str(LLMatcher.grammar_from_lark(f'{_lark(grammar)}\n%llguidance {{"no_forcing": true}}\n'))
     except (TypeError, ValueError) as error:
         raise GrammarError(f"grammar can't be compiled: {error}") from error
+
+
+def _lark(grammar: Grammar) -> str:
+    match grammar:
+        case JsonSchema(schema):
+            return "start: %json " + json.dumps({**schema, "x-guidance": {"whitespace_flexible": False}})
+        case Regex(pattern):
+            slashes_escaped = _SLASH.sub(lambda found: found[1] or r"\/", pattern)
+            return "start: /" + slashes_escaped.replace("\n", r"\n") + "/"
+        case Choice(options):
+            return _choice(options)
+        case Lark(text):
+            return text
     raise GrammarError(f"unknown grammar {grammar!r}; known: {', '.join(sorted(GRAMMARS))}")
 
 

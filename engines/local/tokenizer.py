@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llguidance import LLTokenizer
+from llguidance import LLTokenizer, TokenizerWrapper
 from tokenizers import Tokenizer as Encoder
 
 from ...errors import CheckpointError
@@ -101,7 +101,29 @@ class Tokenizer:
             encoder = Encoder.from_str(encoder.to_str())
             encoder.add_special_tokens(["<|no end of sequence|>"])
             eos = [self.size]
-        return LLTokenizer(encoder.to_str(), n_vocab=max(self._vocabulary, self.size + 1), eos_token=eos)
+        size = max(self._vocabulary, self.size + 1)
+        trie = LLTokenizer(encoder.to_str(), n_vocab=size, eos_token=eos)
+        special = {token for token, added in encoder.get_added_tokens_decoder().items() if added.special}
+        if all(trie.is_special_token(token) == (token in special) for token in encoder.get_added_tokens_decoder()):
+            return trie
+        # llguidance takes every name like <|this|> for special, which grammars of text could then never produce
+        plain = _PlainTokenizer(self, trie, eos[0], sorted(special))
+        return LLTokenizer(TokenizerWrapper(plain), n_vocab=size, eos_token=eos)
+
+
+class _PlainTokenizer:
+    """A tokenizer as llguidance's wrapper wants it: each token's bytes, and which tokens are special."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, trie: LLTokenizer, eos: int, special: list[int]) -> None:
+        self.eos_token_id = eos
+        self.special_token_ids = special
+        self.tokens = [bytes(trie.decode_bytes([token])) for token in range(tokenizer.size)]
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._tokenizer.encode_more(text.decode("utf-8", "replace"))
 
 
 def _whole(data: bytes) -> bytes:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plait.engines import Message
+from plait.engines import Message, Regex
+from plait.engines.local import LocalEngine
 from plait.engines.local.chat import ChatTemplate, Conversation
 from plait.engines.local.generation import TextReader
+from plait.engines.local.grammar import GrammarCompiler
 from plait.engines.local.tokenizer import Tokenizer
 from plait.errors import CapabilityError, CheckpointError, InputError
 
@@ -124,3 +126,12 @@ def test_templates_are_read_from_either_file(tmp_path: Path, tiny_checkpoint: Ca
     assert ChatTemplate.load(tmp_path).open([]) == "A"
     (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}B")
     assert ChatTemplate.load(tmp_path).open([]) == "<s>B"
+
+
+def test_a_tag_that_is_not_special_can_be_written_under_a_grammar() -> None:
+    """llguidance takes every name like <|this|> for special; ours are what the tokenizer says."""
+    tokenizer = Tokenizer.load(LocalEngine.EMBEDDED, vocabulary=752, eos=(1,))
+    matcher = GrammarCompiler(tokenizer).matcher(Regex(r"<\|begin_search_queries\|>a+"))
+    (tag,) = tokenizer.encode("<|begin_search_queries|>")
+    assert matcher.mask(tokenizer.size)[tag]
+    assert not matcher.mask(tokenizer.size)[tokenizer.encode("<|tree|>")[0]]
