@@ -88,14 +88,15 @@ async def test_a_stop_string_already_in_the_prompt_does_not_stop(engine: LocalEn
 
 async def test_a_cut_token_is_counted(engine: LocalEngine) -> None:
     context = await engine.start("x")
-    whole = await context.generate(max_tokens=20)
-    pieces = [engine.tokenizer.data([token]).decode("utf-8", "replace") for token in whole.tokens]
-    cut = next(index for index, piece in enumerate(pieces) if len(piece) > 1 and "\ufffd" not in piece)
-    kept = "".join(pieces[:cut]) + pieces[cut][:-1]
-    out = await context.generate(max_tokens=20, stop=[kept])
-    assert out.text == kept
+    grammar = Regex("[a-z ]{30}")
+    whole = await context.generate(max_tokens=40, grammar=grammar)
+    pieces = [engine.tokenizer.text([token]) for token in whole.tokens]
+    longest = max(range(len(pieces)), key=lambda place: len(pieces[place]))
+    end = len("".join(pieces[:longest])) + 1
+    out = await context.generate(max_tokens=40, grammar=grammar, stop=[whole.text[:end]])
     usage = out.usage
-    assert (usage.pruned, usage.prompt) == (1, len(out.tokens) - usage.generated + 1)
+    assert (out.text, len(pieces[longest]) > 1) == (whole.text[:end], True)
+    assert (usage.generated, usage.pruned, usage.prompt) == (longest + 1, 1, 1)
     assert usage.live + usage.pruned == usage.prompt + usage.generated
 
 
