@@ -1,8 +1,8 @@
 """How often the embedded model is right: the real engine, real tools in the loop, greedy, grammars on.
 
-Fact questions are held out: their entities are never in the training data, and in a fifth of them neither are the
-attributes and relations. Country questions are written by hand. A Countdown task counts if the path that the model
-claims is right by arithmetic.
+Fact questions are held out: their entities are never in the training data, and in the family "unseen words" neither are
+the attributes and relations. Every operand of a hop family has that many hops. Country questions are written by hand. A
+Countdown task counts if the path that the model claims is right by arithmetic.
 """
 
 from __future__ import annotations

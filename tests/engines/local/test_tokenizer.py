@@ -135,3 +135,12 @@ def test_a_tag_that_is_not_special_can_be_written_under_a_grammar() -> None:
     (tag,) = tokenizer.encode("<|begin_search_queries|>")
     assert matcher.mask(tokenizer.size)[tag]
     assert not matcher.mask(tokenizer.size)[tokenizer.encode("<|tree|>")[0]]
+
+
+def test_a_model_with_tags_needs_no_end_of_sequence() -> None:
+    encoder = Tokenizer.load(LocalEngine.EMBEDDED, vocabulary=752, eos=()).encoder
+    for vocabulary in (742, 752):
+        tokenizer = Tokenizer(encoder, vocabulary=vocabulary, eos=frozenset(), source="here")
+        matcher = GrammarCompiler(tokenizer).matcher(Regex("a?"))
+        assert matcher.complete
+        assert matcher.mask(tokenizer.size).tolist().count(True) == 1

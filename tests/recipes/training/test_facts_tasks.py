@@ -52,7 +52,7 @@ def plain(number: Fraction) -> str:
 
 def test_the_same_seed_draws_the_same_questions() -> None:
     assert drawn(50) == drawn(50)
-    assert questions.questions("total", 20) == questions.questions("total", 20)
+    assert questions.questions("one hop", 20) == questions.questions("one hop", 20)
 
 
 def test_answers_agree_with_an_independent_computation() -> None:
