@@ -119,7 +119,7 @@ class _PlainTokenizer:
     def __init__(self, tokenizer: Tokenizer, trie: LLTokenizer, eos: int, special: list[int]) -> None:
         self.eos_token_id = eos
         self.special_token_ids = special
-        self.tokens = [bytes(trie.decode_bytes([token])) for token in range(tokenizer.size)]
+        self.tokens = [bytes(trie.decode_bytes([token])) for token in range(max(tokenizer.size, eos + 1))]
         self._tokenizer = tokenizer
 
     def __call__(self, text: bytes) -> list[int]:
