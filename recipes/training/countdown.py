@@ -1,9 +1,8 @@
-"""Countdown: reach a target with all numbers, each used once; solver, verifier and search documents (APR)."""
+"""Countdown: reach a target with all numbers, each used once; solver and search documents (APR)."""
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
@@ -18,8 +17,6 @@ RETURN = ("<ret>", "</ret>")
 
 State = tuple[int, ...]
 Step = tuple[str, State]
-
-_OPERATION = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 
 
 def operations(left: int, right: int) -> list[tuple[str, int]]:
@@ -59,24 +56,6 @@ def solve(target: int, state: State) -> tuple[str, ...] | None:
         if path is not None:
             return (text, *path)
     return None
-
-
-def verify(target: int, numbers: Sequence[int], path: str) -> bool:
-    """Whether a path uses every number once, computes rightly and ends at the target."""
-    pool = list(numbers)
-    for text in path.split(","):
-        match = _OPERATION.fullmatch(text)
-        if not match:
-            return False
-        left, right, result = int(match[1]), int(match[3]), int(match[4])
-        for used in (left, right):
-            if used not in pool:
-                return False
-            pool.remove(used)
-        if _applied(left, match[2], right) != result:
-            return False
-        pool.append(result)
-    return pool == [target]
 
 
 def is_held_out(numbers: Sequence[int]) -> bool:
@@ -169,9 +148,3 @@ def _reached(rng: random.Random, state: State) -> int:
             return 0
         state = rng.choice(steps)[1]
     return state[0]
-
-
-def _applied(left: int, sign: str, right: int) -> int | None:
-    if sign == "/":
-        return left // right if right and left % right == 0 else None
-    return {"+": left + right, "-": left - right, "*": left * right}[sign]
