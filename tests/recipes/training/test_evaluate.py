@@ -7,7 +7,6 @@ import pytest
 from plait.engines.scripted import ScriptedEngine
 from plait.recipes.training.evaluate import COUNTRIES, Score, evaluate, table
 
-
 PARALLEL = ["parallel queries"]
 
 
@@ -35,10 +34,10 @@ async def test_a_countdown_path_is_judged_by_arithmetic() -> None:
 
 @pytest.mark.anyio
 async def test_country_questions_are_there() -> None:
-    engine = ScriptedEngine(lambda prompt, call: "\\boxed{Lima}")
+    engine = ScriptedEngine(lambda prompt, call: "\\boxed{unknown}")
     (score,) = await evaluate(engine, families=[COUNTRIES], formats=PARALLEL)
     assert score.asked >= 100
-    assert score.right >= 1
+    assert 0 < score.right < score.asked
 
 
 def test_the_table_has_a_row_a_family_and_a_column_a_format() -> None:
