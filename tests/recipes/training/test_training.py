@@ -31,6 +31,7 @@ def tiny(folder: Path, seconds: float, resume: Path | None = None) -> Settings:
         shape=TINY,
         step_tokens=600,
         check_documents=1,
+        decay_fraction=1.0,
         compile=False,
         resume=resume,
     )
