@@ -17,6 +17,9 @@ def main() -> None:
     train.add_argument("--ranks", type=int, default=2, help="one-thread processes (1 on a GPU)")
     train.add_argument("--device", default="cpu", help="cpu or cuda")
     train.add_argument("--resume", type=Path, help="checkpoint to go on from")
+    train.add_argument(
+        "--start", type=Path, help="exported folder whose weights to begin with, such as the embedded one"
+    )
     train.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     train.add_argument("--step-tokens", type=int, default=5500, help="tokens an update")
     train.add_argument("--eager", action="store_true", help="do not compile the layers")
@@ -43,6 +46,7 @@ def _train(arguments: argparse.Namespace) -> None:
             ranks=arguments.ranks,
             device=arguments.device,
             resume=arguments.resume,
+            start=arguments.start,
             rate=arguments.rate,
             step_tokens=arguments.step_tokens,
             seed=arguments.seed,

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
@@ -33,7 +34,9 @@ LOG = logging.getLogger("plait.recipes.training")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One training run; `seconds` is the total training time, with what a resumed run has used already."""
+    """One training run. `seconds` is the total training time, with what a resumed run has used already; `resume` is a
+    checkpoint to go on from, `start` an exported folder with whose weights to begin.
+    """
 
     folder: Path
     seconds: float
@@ -53,6 +56,7 @@ class Settings:
     check_documents: int = 24
     seed: int = 0
     resume: Path | None = None
+    start: Path | None = None
     compile: bool = True
 
 
@@ -104,6 +108,9 @@ class _Rank:
         self.steps, self.tokens, self.elapsed = 0, 0, 0.0
         self.loss = 0.0
         self.plateau_kept = False
+        if settings.start:
+            stored = load_file(settings.start / "model.safetensors")
+            self.model.load_state_dict({name: weight.float() for name, weight in stored.items()})
         if settings.resume:
             self._restore(settings.resume)
         self.stream = Stream(self.tokenizer, settings.shares, settings.seed + 7919 * self.steps + 1)
@@ -241,9 +248,9 @@ class _Rank:
 
 
 def _tokenizer(settings: Settings) -> Tokenizer:
-    """A resumed run keeps its tokenizer, whatever the word lists have become."""
-    resumed = settings.resume
-    tokenizer = Tokenizer.from_file(str(resumed.parent / TOKENIZER)) if resumed else build()
+    """A run that goes on from another keeps its tokenizer, whatever the word lists have become."""
+    before = settings.resume.parent if settings.resume else settings.start
+    tokenizer = Tokenizer.from_file(str(before / TOKENIZER)) if before else build()
     tokenizer.save(str(settings.folder / TOKENIZER))
     return tokenizer
 

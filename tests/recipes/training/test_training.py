@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_a_run_keeps_the_state_before_the_decay_and_the_last(trained: Path) -> N
 def test_a_run_can_be_resumed(trained: Path, tmp_path: Path) -> None:
     train(tiny(tmp_path, 1.5, resume=trained / "plateau.pt"))
     assert progress(tmp_path)["steps"] > torch.load(trained / "plateau.pt", weights_only=True)["steps"]
+
+
+def test_a_run_can_begin_with_exported_weights(trained: Path, tmp_path: Path) -> None:
+    export(trained / "final.pt", tmp_path / "exported")
+    settings = replace(tiny(tmp_path / "run", 0.001), start=tmp_path / "exported")
+    train(settings)
+    before, after = load_model(trained / "final.pt"), load_model(tmp_path / "run" / "final.pt")
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight, rtol=0.01, atol=0.01)
 
 
 def test_the_export_gives_the_same_logits_in_transformers(trained: Path, tmp_path: Path) -> None:
