@@ -166,9 +166,15 @@ def eval_embedded(
     from .engines import open_engine
     from .recipes.training import evaluate
 
+    def report(score: evaluate.Score) -> None:
+        line = f"{score.family}, {score.format}: {score.right} of {score.asked} in {score.seconds:.0f} s"
+        sys.stderr.write(line + (f", {score.failed} failed\n" if score.failed else "\n"))
+
     async def main() -> list[evaluate.Score]:
         async with open_engine(engine) as opened:
-            return await evaluate.evaluate(opened, count=count, families=family or (), formats=format_ or ())
+            return await evaluate.evaluate(
+                opened, count=count, families=family or (), formats=format_ or (), report=report
+            )
 
     scores = anyio.run(main)
     if not scores:

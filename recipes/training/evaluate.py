@@ -71,13 +71,23 @@ class Item:
 
 
 async def evaluate(
-    engine: Engine, *, count: int = 500, seed: int = 4242, families: Sequence[str] = (), formats: Sequence[str] = ()
+    engine: Engine,
+    *,
+    count: int = 500,
+    seed: int = 4242,
+    families: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    report: Callable[[Score], None] = lambda score: None,
 ) -> list[Score]:
-    """Score every family (or those named) in every format (or those named), `count` tasks each."""
+    """Score every family (or those named) in every format (or those named), `count` tasks each.
+
+    `report` is told each score as it comes.
+    """
     scores = []
     for family, format_name, items in _plan(count, seed):
         if (not families or family in families) and (not formats or format_name in formats):
             scores.append(await _score(engine, family, format_name, items()))
+            report(scores[-1])
     return scores
 
 
