@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 # No test judges a wall time: machines are shared.
 settings.register_profile("plait", deadline=None)
 settings.load_profile("plait")
+
+# A shell that starts the tests in the background has them, and so the processes they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -332,7 +332,10 @@ except KeyboardInterrupt:
         while "NodeStarted" not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=10)
+        try:
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert rest.splitlines() == ["NodeCancelled", "RunFailed", "interrupted 0 0"]
     assert process.returncode == 0
 
