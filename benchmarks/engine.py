@@ -66,9 +66,13 @@ def main(*, as_json: bool = False) -> None:
 def embedded_checkpoint(folder: Path) -> Path:
     """The embedded model without an end-of-sequence token."""
     shutil.copytree(LocalEngine.EMBEDDED, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": None}))
+    _without(folder / "config.json", "eos_token_id")
+    _without(folder / "tokenizer_config.json", "eos_token")
     return folder
+
+
+def _without(path: Path, key: str) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: None}))
 
 
 def random_checkpoint(folder: Path) -> Path:
@@ -89,6 +93,7 @@ def random_checkpoint(folder: Path) -> Path:
     Qwen3ForCausalLM(config).save_pretrained(folder)
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(LocalEngine.EMBEDDED / file, folder / file)
+    _without(folder / "tokenizer_config.json", "eos_token")
     return folder
 
 
