@@ -39,6 +39,7 @@ def test_the_text_of_a_context_is_the_sum_of_its_parts(tokenizer: Tokenizer, fir
 
 @given(texts)
 def test_text_read_token_by_token_is_the_text(tokenizer: Tokenizer, text: str) -> None:
+    assume(not text.startswith(" "))  # `text` takes a blank in front of a whole context for the tokenizer's
     tokens = tokenizer.encode_more(text)
     for cut in range(len(tokens) + 1):
         reader = TextReader(tokenizer, tokens[:cut])
