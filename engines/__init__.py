@@ -15,10 +15,15 @@ from .base import (
     GrammarState,
     JsonSchema,
     Lark,
+    Member,
     Message,
     Prompt,
     Regex,
     Sampling,
+    Stop,
+    TeamChunk,
+    TeamStream,
+    Teamwork,
 )
 from .catalog import open_engine
 
@@ -35,9 +40,14 @@ __all__ = [
     "GrammarState",
     "JsonSchema",
     "Lark",
+    "Member",
     "Message",
     "Prompt",
     "Regex",
     "Sampling",
+    "Stop",
+    "TeamChunk",
+    "TeamStream",
+    "Teamwork",
     "open_engine",
 ]
