@@ -313,7 +313,7 @@ class LocalEngine:
             return self._loop.lease(scheduler.hold()), None
         view, *others = [holding.view for holding in holdings]
         made = edit(view, others)
-        return self._loop.lease(scheduler.hold(made.view)), made
+        return self._loop.lease(scheduler.hold(made.view, adapter=holdings[0].adapter)), made
 
     async def _ask(self, function: Callable[[], T]) -> T:
         """What a function gives in the step loop's thread."""

@@ -15,16 +15,21 @@ from .view import View
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .adapter import Adapter
     from .thread import Thread
 
 
 class Holding:
     """A view with its pages, and pending tokens. `users` counts the contexts and requests that need it."""
 
-    __slots__ = ("_content", "_pool", "logits", "lost", "pages", "settler", "users")
+    __slots__ = ("_content", "_pool", "adapter", "logits", "lost", "pages", "settler", "users")
 
-    def __init__(self, pool: PagePool, view: View, pending: tuple[int, ...], *, lost: int = 0) -> None:
+    def __init__(
+        self, pool: PagePool, view: View, pending: tuple[int, ...], *, lost: int = 0, adapter: Adapter | None = None
+    ) -> None:
         self._pool = pool
+        self.adapter = adapter
+        """What its tokens are encoded with, beside the model's own weights."""
         self._content = (view, pending)
         self.pages = view.pages()
         pool.hold(self.pages)
@@ -35,6 +40,11 @@ class Holding:
         """Of the pending tokens, how many (from the first) had been encoded before."""
         self.logits: Tensor | None = None
         """The logits of the last token, [vocab], if it is encoded and they are still kept."""
+
+    @property
+    def salt(self) -> bytes:
+        """What its keys and values depend on beside tokens and positions: the adapter's content, empty without one."""
+        return self.adapter.salt if self.adapter is not None else b""
 
     @property
     def view(self) -> View:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import PoolError
+from .adapter import Adapter
 from .holding import Holding
 from .pages import PagePool
 from .thread import Thread
@@ -54,9 +55,16 @@ class Scheduler:
         """Holdings in use."""
         return len(self._holdings)
 
-    def hold(self, view: View = View(), pending: tuple[int, ...] = (), *, lost: int = 0) -> Holding:  # noqa: B008
+    def hold(
+        self,
+        view: View = View(),  # noqa: B008
+        pending: tuple[int, ...] = (),
+        *,
+        lost: int = 0,
+        adapter: Adapter | None = None,
+    ) -> Holding:
         """A new holding with one user."""
-        holding = Holding(self.pool, view, pending, lost=lost)
+        holding = Holding(self.pool, view, pending, lost=lost, adapter=adapter)
         self._holdings[holding] = None
         holding.users = 1
         return holding
@@ -89,7 +97,7 @@ class Scheduler:
         if len(thread.own) == thread.lead:
             thread.holding.users += 1
             return thread.holding
-        return self.hold(thread.view, tuple(thread.own[thread.encoded :]))
+        return self.hold(thread.view, tuple(thread.own[thread.encoded :]), adapter=thread.holding.adapter)
 
     def schedule(self) -> list[Share]:
         """Who takes part in the next step. What the pool can't hold fails, by `fail`."""
