@@ -1,35 +1,27 @@
-"""The run: an event-driven ready queue. A node starts when its own inputs are there, never at a layer's barrier."""
+"""The run: one execution of a plan, with its events, its value and what it used."""
 
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from inspect import iscoroutine
-from itertools import count
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
-import anyio.lowlevel
 
-from ..engines.base import Context, Engine
+from ..engines.base import Engine
 from ..engines.catalog import open_engine
 from ..errors import NodeError, RunError
 from ..usage import Usage
 from .compile import Plan, compile_graph, needs_engine
 from .events import Event, EventLog, EventQueue, RunFailed, RunFinished, RunStarted
-from .graph import Constant, Graph, value_of
+from .graph import Graph
 from .inputs import check_inputs
 from .limits import Gates, Limits
-from .meter import START, Clock
-from .nodes import Done, run_node
+from .queue import Queue
 from .scope import Scope, Shared, origin, summarise
 
 T = TypeVar("T")
-
-BREATH = 64
-"""Nodes run in place between two turns of the event loop."""
 
 
 class Run(Generic[T]):
@@ -42,12 +34,8 @@ class Run(Generic[T]):
         self._seed = seed
         self._shared = Shared(self.id, engine, self.events, Gates(limits), seed)
         self._scope = Scope(self._shared)
+        self._nodes = Queue(plan, self._shared, self._scope, inputs)
         self._queue = EventQueue()
-        self._values: dict[str, Any] = dict(inputs)
-        self._contexts: dict[str, Context] = {}
-        self._clocks: dict[str, Clock] = {}
-        self._waits = {name: len(sources) for name, sources in plan.sources.items()}
-        self._unread = {name: len(by) for name, by in plan.continued.items() if by}
         self._error: Exception | None = None
         self._result: T | None = None
         self._done = False
@@ -84,13 +72,14 @@ class Run(Generic[T]):
             RunStarted, run=self.id, graph=self.plan.graph.name, engine=engine.name if engine else "", seed=self._seed
         )
         try:
-            async with anyio.create_task_group() as group:
-                self._group = group
-                first = [name for name in self.plan.nodes if not self._waits[name]]
-                await self._work(deque(first))
-            if self._error is None:
-                self._result = value_of(self.plan.graph.result, self._values)
-                self._done = True
+            self._result = await self._nodes.execute()
+            self._done = True
+        except Exception as error:
+            self._error = (
+                error
+                if isinstance(error, NodeError)
+                else NodeError(origin(error, self.id, self.plan.graph.name), error)
+            )
         finally:
             self._shared.release_all()
             self._report()
@@ -99,123 +88,8 @@ class Run(Generic[T]):
     def check_integrity(self) -> None:
         """When a run has ended: no place is held, no context kept, and each node of a finished one has run once."""
         self._shared.gates.check_integrity()
-        unfinished = any(self._waits.values()) or self._values.keys() != self.plan.nodes.keys()
-        if self._done and (unfinished or self._contexts):
-            raise RunError(f"run {self.id} ended with nodes that wait or contexts that are kept")
-
-    # ---- the queue
-
-    async def _work(self, ready: deque[str]) -> None:
-        """Run what is ready: nodes that wait get a task of their own, plain functions run in place."""
-        in_place = 0
-        while ready:
-            name = ready.popleft()
-            if name in self._values or name in self.plan.in_place or isinstance(self.plan.nodes[name], Constant):
-                if not self._run_in_place(name):
-                    return
-                ready.extend(self._now_ready(name))
-                in_place += 1
-                if in_place % BREATH == 0:
-                    await anyio.lowlevel.checkpoint()
-            else:
-                self._group.start_soon(self._run_task, name)
-
-    async def _run_task(self, name: str) -> None:
-        """Run a node that waits, then those that its end makes ready."""
-        for length in count(1):
-            if not await self._run_waiting(name):
-                return
-            ready = self._now_ready(name)
-            if len(ready) != 1 or ready[0] in self.plan.in_place:
-                await self._work(deque(ready))
-                return
-            name = ready[0]  # a chain goes on in its task
-            if length % BREATH == 0:
-                await anyio.lowlevel.checkpoint()
-
-    def _now_ready(self, name: str) -> list[str]:
-        ready = []
-        waits = self._waits
-        for reader in self.plan.readers[name]:
-            waits[reader] -= 1
-            if not waits[reader]:
-                ready.append(reader)
-        return ready
-
-    def _run_in_place(self, name: str) -> bool:
-        """Run a plain function, or take a value that is there."""
-        if name in self._values:
-            self._clocks[name] = START
-            return True
-        node = self.plan.nodes[name]
-        if isinstance(node, Constant):
-            self._values[name] = node.value
-            self._clocks[name] = START
-            return True
-        scope = self._open(name) if self.events.active else None
-        try:
-            values = {key: value_of(argument, self._values) for key, argument in node.arguments.items()}
-            value = self._values[name] = node.function(**values)  # type: ignore[attr-defined]
-            if iscoroutine(value):
-                value.close()
-                raise RunError("a plain function returned a coroutine; pass the async function itself to g.function")
-        except Exception as error:
-            self._fail(name, scope or self._open(name), error)
-            return False
-        if scope is not None:
-            scope.finish(value)
-            self._clocks[name] = scope.meter.clock
-        else:
-            self._clocks[name] = self._start_clock(name)
-        return True
-
-    async def _run_waiting(self, name: str) -> bool:
-        node, scope = self.plan.nodes[name], self._open(name)
-        try:
-            values = {key: value_of(argument, self._values) for key, argument in node.arguments.items()}
-            done = await run_node(node, scope, values, self._contexts.get(node.after))
-        except Exception as error:
-            self._fail(name, scope, error)
-            return False
-        except BaseException:
-            scope.cancel()
-            raise
-        scope.finish(done.value)
-        self._values[name] = done.value
-        self._clocks[name] = scope.meter.clock
-        self._settle_contexts(name, node.after, done)
-        return True
-
-    def _open(self, name: str) -> Scope:
-        node = self.plan.nodes[name]
-        return Scope(self._shared, name, node.kind, node.title, self._scope, self._start_clock(name)).opened()
-
-    def _start_clock(self, name: str) -> Clock:
-        clock = START
-        for source in self.plan.sources[name]:
-            ended = self._clocks[source]
-            if ended is not START:
-                clock = clock.latest(ended)
-        return clock
-
-    def _settle_contexts(self, name: str, after: str, done: Done) -> None:
-        """Keep the context if others continue it; release the parent's after its last reader."""
-        if done.context is not None:
-            if name in self._unread:
-                self._contexts[name] = done.context
-            else:
-                done.context.release()
-        if after:
-            self._unread[after] -= 1
-            if not self._unread[after]:
-                self._contexts.pop(after).release()
-
-    def _fail(self, name: str, scope: Scope, error: Exception) -> None:
-        """The first failure ends the run: it cancels all that is under way."""
-        scope.fail(error)
-        if self._error is None:
-            self._error = error if isinstance(error, NodeError) else NodeError(origin(error, self.id, name), error)
-        self._group.cancel_scope.cancel()
+        if self._done:
+            self._nodes.check_integrity()
 
     def _report(self) -> None:
         usage = self.usage
