@@ -186,13 +186,16 @@ def eval_embedded(
 
 
 @bench_app.command("engine")
-def bench_engine(as_json: JsonOption = False) -> None:
-    """Decode tokens/s of the local engine beside `transformers` generate, at batch 1, 8 and 32."""
+def bench_engine(
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this section; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the shared-KV engine gains: decoding beside `transformers`, forks, prunes, teams, prefix cache, recipes."""
     _require("torch", "local")
     _require("transformers", "dev")
     from .benchmarks import engine
 
-    engine.main(as_json=as_json)
+    engine.main(only=only or (), as_json=as_json)
 
 
 @bench_app.command("fan-out")

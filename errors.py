@@ -108,5 +108,9 @@ class ToolTimeoutError(ToolError):
     """A tool call took longer than the tool's `timeout`."""
 
 
+class ToolServerError(ToolError):
+    """A server of tools can't be reached, or has ended."""
+
+
 class DataError(InputError):
     """A data file can't be read; the message names the file and the line."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from .calculator import calculator
 from .defaults import default_tools
 from .facts import facts
+from .mcp import mcp_server
 from .registry import ToolBox
 from .retry import Retry
+from .sandbox import python
 from .tool import Tool, render, tool
 
-__all__ = ["Retry", "Tool", "ToolBox", "calculator", "default_tools", "facts", "render", "tool"]
+__all__ = ["Retry", "Tool", "ToolBox", "calculator", "default_tools", "facts", "mcp_server", "python", "render", "tool"]

@@ -14,7 +14,7 @@ import anyio.to_thread
 from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec, TypeVar
 
-from ..errors import InputError, PlaitError, ToolArgumentError, ToolError, ToolTimeoutError
+from ..errors import InputError, PlaitError, ToolArgumentError, ToolError, ToolServerError, ToolTimeoutError
 from .retry import NEVER, Retry
 from .signature import Signature, read_signature
 
@@ -60,12 +60,12 @@ class Tool(Generic[P, R]):
     async def invoke(self, arguments: Mapping[str, object]) -> R:
         """Validate the arguments, run the function under the timeout and the retry policy, validate its result.
 
-        Raises ToolArgumentError, ToolTimeoutError, and ToolError from whatever the function raised.
+        Raises ToolArgumentError, ToolServerError, ToolTimeoutError, and ToolError from whatever the function raised.
         """
         checked = self.signature.check_arguments(arguments)
         try:
             value = await self.retry.call(partial(self._attempt, checked))
-        except ToolTimeoutError:
+        except (ToolServerError, ToolTimeoutError):
             raise
         except (Exception, SystemExit) as error:
             raise ToolError(f"tool '{self.name}' failed: {_reason(error)}") from error
