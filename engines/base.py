@@ -330,6 +330,18 @@ class Engine(Protocol):
         """A new context that holds the prompt."""
         ...
 
+    def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
+        """Let the members generate side by side, seeing each other as `work` says, and yield text as it comes.
+
+        A result's text is all that the member said, step headers and checks included; its context holds what the member
+        saw in the end, its own text last. Raises CapabilityError for a layout that the engine doesn't have.
+        """
+        ...
+
+    async def team(self, members: Sequence[Member], work: Teamwork) -> list[Generation]:
+        """`stream_team` to its end: the finished generations, in the members' order."""
+        ...
+
     async def aclose(self) -> None:
         """Cancel what is under way and free everything. Idempotent."""
         ...

@@ -27,10 +27,13 @@ from .base import (
     GenerationStream,
     Grammar,
     GrammarState,
+    Member,
     Mode,
     Placement,
     Prompt,
     Sampling,
+    TeamStream,
+    Teamwork,
 )
 from .script import Reply, Rules, Script, ScriptedGrammar, follow, read_script, render_messages, tokenise
 
@@ -47,6 +50,7 @@ ALL = Capabilities(
     grammars=frozenset({"JsonSchema", "Regex", "Choice", "Lark"}),
     prune=frozenset({"exact", "shift"}),
     splice=frozenset({"exact", "shift"}),
+    team=frozenset({"contiguous", "interleaved", "combined", "tokenwise"}),
 )
 
 
@@ -125,6 +129,18 @@ class ScriptedEngine:
         await anyio.lowlevel.checkpoint()
         return ScriptedContext(self, (), None, Usage())._append(prompt)
 
+    def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
+        from .scripted_team import ScriptedTeam  # it is made of this module's streams
+
+        self._check_open()
+        return ScriptedTeam(self, members, work)
+
+    async def team(self, members: Sequence[Member], work: Teamwork) -> list[Generation]:
+        async with self.stream_team(members, work) as stream:
+            async for _ in stream:
+                pass
+        return stream.results
+
     async def aclose(self) -> None:
         self.closed = True
         for context in list(self._contexts):
@@ -155,7 +171,7 @@ class ScriptedEngine:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
+class Piece:
     """A run of tokens; contexts that share one came from the same fork."""
 
     tokens: tuple[str, ...]
@@ -164,9 +180,9 @@ class _Piece:
 class ScriptedContext:
     """Tokens in pieces, and what is left of a scripted reply that was cut short by a stop string or `max_tokens`."""
 
-    def __init__(self, engine: ScriptedEngine, pieces: tuple[_Piece, ...], rest: Reply | None, usage: Usage) -> None:
+    def __init__(self, engine: ScriptedEngine, pieces: tuple[Piece, ...], rest: Reply | None, usage: Usage) -> None:
         self._engine = engine
-        self._pieces = pieces
+        self.pieces = pieces
         self.rest = rest
         self.usage = usage
         self.released = False
@@ -179,12 +195,12 @@ class ScriptedContext:
     @property
     def tokens(self) -> list[str]:
         self._check()
-        return [token for piece in self._pieces for token in piece.tokens]
+        return [token for piece in self.pieces for token in piece.tokens]
 
     @property
     def length(self) -> int:
         self._check()
-        return sum(len(piece.tokens) for piece in self._pieces)
+        return sum(len(piece.tokens) for piece in self.pieces)
 
     @property
     def text(self) -> str:
@@ -225,14 +241,14 @@ class ScriptedContext:
             raise ContextError(f"prune({start}, {stop}) does not fit a context of {self.length} tokens")
         await anyio.lowlevel.checkpoint()
         kept, position = [], 0
-        for piece in self._pieces:
+        for piece in self.pieces:
             end = position + len(piece.tokens)
             if end <= start or position >= stop:
                 kept.append(piece)
             else:
                 left = piece.tokens[: max(0, start - position)]
                 right = piece.tokens[max(0, stop - position) :]
-                kept += [_Piece(tokens) for tokens in (left, right) if tokens]
+                kept += [Piece(tokens) for tokens in (left, right) if tokens]
             position = end
         cut, after = stop - start, position - stop
         usage = Usage(pruned=cut, live=-cut, peak_live=position, recomputed=after if mode == "exact" and cut else 0)
@@ -241,12 +257,12 @@ class ScriptedContext:
     async def splice(self, others: Sequence[Context], *, at: Placement, mode: Mode) -> ScriptedContext:
         self._check_mode("splice", self._engine.capabilities.splice, mode)
         await anyio.lowlevel.checkpoint()
-        pieces = list(self._pieces)
+        pieces = list(self.pieces)
         for other in others:
             if not isinstance(other, ScriptedContext) or other._engine is not self._engine:
                 raise ContextError(f"a context of another engine can't be spliced into one of '{self._engine.name}'")
             other._check()
-            pieces += other._pieces[self._shared(other) :]
+            pieces += other.pieces[self._shared(other) :]
         usage = Usage(peak_live=sum(len(piece.tokens) for piece in pieces))
         return ScriptedContext(self._engine, tuple(pieces), self.rest, usage)
 
@@ -269,11 +285,11 @@ class ScriptedContext:
             prompt=len(tokens), prefilled=len(tokens), live=len(tokens), peak_live=length, critical_path=len(tokens)
         )
         rest = self.rest if isinstance(prompt, str) else None
-        return ScriptedContext(self._engine, (*self._pieces, _Piece(tokens)), rest, usage)
+        return ScriptedContext(self._engine, (*self.pieces, Piece(tokens)), rest, usage)
 
     def _shared(self, other: ScriptedContext) -> int:
         count = 0
-        for mine, theirs in zip(self._pieces, other._pieces, strict=False):
+        for mine, theirs in zip(self.pieces, other.pieces, strict=False):
             if mine is not theirs:
                 break
             count += 1
@@ -387,7 +403,7 @@ class ScriptedStream:
         )
         share = len(rest) / max(1, len(self._reply.text))
         left = replace(self._reply, text=rest, latency=self._reply.latency * share) if rest else None
-        longer = ScriptedContext(context.engine, (*context._pieces, _Piece(tokens)), left, usage)
+        longer = ScriptedContext(context.engine, (*context.pieces, Piece(tokens)), left, usage)
         self._result = Generation(text, longer, finish, usage, stop, grammar)
 
 

@@ -15,7 +15,21 @@ import torch
 
 from ...errors import CapabilityError, ContextError, ContextLengthError, GrammarError, InputError
 from ...usage import Usage
-from ..base import Capabilities, Context, Grammar, GrammarState, Message, Mode, Placement, Prompt
+from ..base import (
+    Capabilities,
+    Context,
+    Grammar,
+    GrammarState,
+    Member,
+    Message,
+    Mode,
+    Placement,
+    Prompt,
+    TeamStream,
+    Teamwork,
+)
+from ..base import Generation as Finished
+from ..teamwork import check_team
 from .chat import ChatTemplate, Conversation
 from .config import ModelConfig
 from .context import Ask, LocalContext
@@ -161,6 +175,16 @@ class LocalEngine:
         text = self._template.open(prompt)
         tokens = self.tokenizer.encode_rendered(text)
         return await self._append(None, tokens, Conversation(tuple(prompt), len(self.tokenizer.text(tokens))))
+
+    def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
+        check_team(self, members, work)
+        raise CapabilityError(f"engine '{self.name}' has no teams")
+
+    async def team(self, members: Sequence[Member], work: Teamwork) -> list[Finished]:
+        async with self.stream_team(members, work) as stream:
+            async for _ in stream:
+                pass
+        return stream.results
 
     async def aclose(self) -> None:
         """Cancel what is under way and free everything. Idempotent."""
