@@ -1,4 +1,4 @@
-"""The command line: `plait run`, `explain`, `recipes`, `models`, `eval`, `bench`.
+"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`.
 
 Results go to stdout, progress and errors to stderr. Exit status: 0 done; 1 the run, the check or the evaluation
 failed; 2 bad usage or input; 130 interrupted.
@@ -42,9 +42,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models_app = typer.Typer(help="Look at model checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+multiverse_app = typer.Typer(help="Look at Multiverse traces.", no_args_is_help=True, rich_markup_mode=None)
 bench_app = typer.Typer(help="Measure, beside what people use today.", no_args_is_help=True, rich_markup_mode=None)
 eval_app = typer.Typer(help="Measure how often a model is right.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.add_typer(multiverse_app, name="multiverse")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 
@@ -53,6 +55,10 @@ EngineOption = Annotated[str, typer.Option("--engine", help="local, local:MODEL_
 FactsOption = Annotated[
     list[Path] | None,
     typer.Option("--facts", help="CSV or JSONL table to look facts up in, beside the built-in countries."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe; `plait recipes` lists them."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -75,6 +81,7 @@ def run(
     task: Annotated[str, typer.Argument(help="The task; - reads it from stdin.")],
     engine: EngineOption = "local",
     facts: FactsOption = None,
+    settings: SetOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     timeout: Annotated[float, typer.Option(help="Seconds that the run may take.")] = 600.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -83,9 +90,7 @@ def run(
     """Run a recipe on a task."""
     import anyio
 
-    from .recipes import find_recipe
-
-    graph = find_recipe(recipe).make(_tools(facts))
+    graph = _graph(recipe, facts, settings)
     text = sys.stdin.read() if task == "-" else task
     if not text.strip():
         raise InputError("the task is empty; give it as an argument, or - to read it from stdin")
@@ -113,28 +118,56 @@ async def _run(graph: Graph[str], task: str, *, engine: str, seed: int, quiet: b
 
 
 @app.command()
-def explain(recipe: RecipeArgument, engine: EngineOption = "local", as_json: JsonOption = False) -> None:
+def explain(
+    recipe: RecipeArgument,
+    engine: EngineOption = "local",
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show what a recipe's graph will do, without running it."""
     from .engines import open_engine
     from .orchestrator import compile_graph
-    from .recipes import find_recipe
 
-    graph = find_recipe(recipe).make(None)
-    plan = compile_graph(graph, open_engine(engine))
+    plan = compile_graph(_graph(recipe, None, settings), open_engine(engine))
     _print(plan.as_dict(), as_json, plan.describe())
 
 
 @app.command()
 def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes."""
+    """List the recipes, with an example and the settings of each."""
     from .recipes import RECIPES
+    from .recipes.settings import settings_of
 
-    rows = [
-        {"name": recipe.name, "summary": recipe.summary, "source": recipe.source, "example": recipe.example}
-        for recipe in RECIPES.values()
-    ]
-    lines = [f"{row['name']:17} {row['summary']} ({row['source']})\n{'':17} e.g. {row['example']}" for row in rows]
+    rows, lines = [], []
+    for recipe in RECIPES.values():
+        settings = list(settings_of(recipe.make).values())
+        rows.append(
+            {
+                "name": recipe.name,
+                "summary": recipe.summary,
+                "source": recipe.source,
+                "example": recipe.example,
+                "settings": [{"name": one.name, "kind": one.kind, "default": one.default} for one in settings],
+            }
+        )
+        lines.append(f"{recipe.name:17} {recipe.summary} ({recipe.source})\n{'':17} e.g. {recipe.example}")
+        lines.append(f"{'':17} --set " + " ".join(f"{one.name}={one.default}" for one in settings))
     _print({"recipes": rows}, as_json, "\n".join(lines))
+
+
+@multiverse_app.command("check")
+def multiverse_check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Texts of finished traces.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
+) -> None:
+    """Parse finished traces: blocks, paths, conclusions and depth, or what is wrong and where."""
+    from .recipes.blocks import check_file
+
+    reports = [check_file(Path(file)) for file in files]
+    for report in reports:
+        _print(report.as_dict(), as_json, report.describe())
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
 
 
 @models_app.command("check")
@@ -204,6 +237,15 @@ def bench_fan_out(as_json: JsonOption = False) -> None:
     from .benchmarks import fan_out
 
     fan_out.main(as_json=as_json)
+
+
+def _graph(recipe: str, facts: list[Path] | None, settings: list[str] | None) -> Graph[str]:
+    """A recipe's graph with the user's tables and settings."""
+    from .recipes import find_recipe
+    from .recipes.settings import read_settings
+
+    found = find_recipe(recipe)
+    return found.make(_tools(facts), **read_settings(recipe, found.make, settings or []))
 
 
 def _tools(facts: list[Path] | None) -> tuple[Tool, ...] | None:

@@ -35,6 +35,16 @@ class FormatError(RunError):
     """A model's output does not follow the format that the recipe's driver reads."""
 
 
+class BlockError(FormatError):
+    """A text's parallel blocks are malformed at `line` and `column`, counted from 1."""
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {message}")
+        self.message = message
+        self.line = line
+        self.column = column
+
+
 class BudgetError(RunError):
     """A budget is spent."""
 

@@ -6,6 +6,7 @@ from .catalog import RECIPES, Recipe, find_recipe
 from .countdown import countdown, countdown_serial
 from .dta import dta
 from .hybrid_search import hybrid_search, serial_search
+from .multiverse import multiverse
 from .tim import tim
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "dta",
     "find_recipe",
     "hybrid_search",
+    "multiverse",
     "serial_search",
     "tim",
 ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownNameError
 from .countdown import countdown, countdown_serial
 from .dta import dta
 from .hybrid_search import hybrid_search, serial_search
+from .multiverse import multiverse
 from .tim import tim
 
 if TYPE_CHECKING:
@@ -20,13 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A published system: `make` builds its graph (None takes the default tools), `example` is a task it takes."""
+    """A published system: `make` builds its graph, `example` is a task it takes.
+
+    `make` is given tools (None takes the default ones), and settings as keyword arguments.
+    """
 
     name: str
     summary: str
     source: str
     example: str
-    make: Callable[[Sequence[Tool] | None], Graph[str]]
+    make: Callable[..., Graph[str]]
+
+
+def _without_tools(make: Callable[..., Graph[str]]) -> Callable[..., Graph[str]]:
+    """For a recipe that calls no tools."""
+
+    @wraps(make)
+    def made(tools: Sequence[Tool] | None, **settings: Any) -> Graph[str]:
+        return make(**settings)
+
+    return made
 
 
 _QUESTION = "Which has more people, Peru or Chile plus Bolivia?"
@@ -46,9 +61,16 @@ _RECIPES = (
         "numbers to a target; spawn and join",
         "Adaptive Parallel Reasoning, 2025",
         "24: 3 8 1 2",
-        lambda tools: countdown(),
+        _without_tools(countdown),
     ),
-    Recipe("countdown_serial", "the same in one thread", "baseline", "24: 3 8 1", lambda tools: countdown_serial()),
+    Recipe(
+        "multiverse",
+        "parts that don't depend on each other, written at once and merged",
+        "Multiverse, 2025",
+        "Which is larger, 17 * 23 or 19 * 21?",
+        _without_tools(multiverse),
+    ),
+    Recipe("countdown_serial", "the same in one thread", "baseline", "24: 3 8 1", _without_tools(countdown_serial)),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 

@@ -195,3 +195,34 @@ def test_explain_shows_the_plan_without_running(recipe: str) -> None:
     done = plait("explain", recipe)
     assert done.returncode == 0, done.stderr
     assert recipe in done.stdout
+
+
+def test_settings_reach_the_recipe(tmp_path: Path) -> None:
+    goal = "<Parallel><Goal><Outline>1: a</Outline></Goal>"
+    replies = [goal, "b</Path>", "c</Conclusion></Parallel> d"]
+    command = ("run", "multiverse", "?", "-q", "--engine", script(tmp_path, *replies))
+    assert plait(*command).stdout == "d\n"
+    assert plait(*command, "--set", "returns=trace").stdout.startswith(goal)
+    refused(plait(*command, "--set", "return=trace"), 2, "no setting 'return'", "did you mean 'returns'")
+
+
+def test_multiverse_traces_are_checked_one_object_a_file(tmp_path: Path) -> None:
+    texts = {
+        "good": "<Parallel><Goal><Outline>1: a</Outline></Goal><Path>1: b</Path><Conclusion>c</Conclusion></Parallel>",
+        "cut": "so\n<Parallel><Goal>",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "binary").write_bytes(b"ab\n\xff")
+    files = [str(tmp_path / name) for name in ("good", "cut", "binary", "none")]
+    done = plait("multiverse", "check", *files, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    good, cut, binary, none = map(json.loads, done.stdout.splitlines())
+    assert good == {"file": files[0], "ok": True, "blocks": 1, "paths": 1, "conclusions": 1, "depth": 1}
+    assert (cut["ok"], cut["error"]["line"], cut["error"]["column"]) == (False, 2, 17)
+    assert (binary["error"]["line"], binary["error"]["column"]) == (2, 1)
+    assert none["error"]["type"] == "DataError"
+    shown = plait("multiverse", "check", *files).stdout.splitlines()
+    assert shown[0] == f"{files[0]}: ok, blocks 1, paths 1, conclusions 1, depth 1"
+    assert shown[1].startswith(f"{files[1]}:2:17: the text ends inside <Goal>")
+    assert plait("multiverse", "check", files[0], "--json").returncode == 0
