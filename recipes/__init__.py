@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .apr import apr
 from .catalog import RECIPES, Recipe, find_recipe
 from .countdown import countdown, countdown_serial
 from .dta import dta
@@ -12,6 +13,7 @@ from .tim import tim
 __all__ = [
     "RECIPES",
     "Recipe",
+    "apr",
     "countdown",
     "countdown_serial",
     "dta",

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownNameError
+from .apr import apr
 from .countdown import countdown, countdown_serial
 from .dta import dta
 from .hybrid_search import hybrid_search, serial_search
@@ -56,6 +57,13 @@ _RECIPES = (
     ),
     Recipe("serial_search", "the same, one query a turn", "baseline", _QUESTION, serial_search),
     Recipe("dta", "batches of function calls, then aggregation", "Divide-Then-Aggregate, 2025", _QUESTION, dta),
+    Recipe(
+        "apr",
+        "threads that spawn children, see their results only, and go on",
+        "Adaptive Parallel Reasoning, 2025",
+        "Which is larger, 17 * 23 or 19 * 21?",
+        _without_tools(apr),
+    ),
     Recipe(
         "countdown",
         "numbers to a target; spawn and join",

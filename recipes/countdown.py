@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Sequence
 
 from ..engines import Regex
-from ..errors import FormatError, InputError
+from ..errors import InputError
 from ..orchestrator import Builder, Graph, Scope, graph
+from .apr import NONE, RETURN, RETURN_END, Join, Spawn, SpawnFormat, SpawnLimits, between, needs, spawn_and_join
 from .prompt import conversation
 
-SPAWN_END, RETURN, RETURN_END = "</spawn>", "<ret>", "</ret>"
 STEP = r"\d+[-+*/]\d+=\d+"
 PATH = rf"<ret>({STEP}(,{STEP})*|none)</ret>"
 PARALLEL = Regex(rf"(<spawn>{STEP};[\d ]+(\|{STEP};[\d ]+)*</spawn>|({STEP}!?( {STEP}!?)*)?{PATH})")
@@ -18,43 +18,36 @@ AFTER_JOIN = Regex(PATH)
 SERIAL = Regex(rf"({STEP};[\d ]+:({STEP}!?( {STEP}!?)*)?\|)*{PATH}")
 
 
-def countdown(*, max_tokens: int = 1024, max_depth: int = 4) -> Graph[str]:
+def countdown(
+    *,
+    max_tokens: int = 1024,
+    max_children: int = 100,
+    max_depth: int = 4,
+    max_calls: int = 100_000,
+    join: Join = "keep",
+) -> Graph[str]:
     """A graph that gives the steps to the target, or "none". Every first step is a child of its own, side by side.
 
     The task reads "24: 3 8 1 2". A child sees its own numbers only; its results come back labelled, in spawn order.
+    The embedded model was trained with the spawn's text before the join, so that is kept; see `apr` for the others.
     """
-
-    async def search(scope: Scope, task: str, depth: int) -> str:
-        context = await scope.start(conversation("countdown", task))
-        written = await scope.generate(
-            context, max_tokens=max_tokens, stop=[SPAWN_END, RETURN_END], grammar=scope.supported(PARALLEL)
-        )
-        if written.text.endswith(SPAWN_END):
-            if depth == 0:
-                raise FormatError(f"spawned deeper than max_depth={max_depth}")
-            joined = await join(scope, written.text, target=task.split(":")[0], depth=depth - 1)
-            context = await scope.extend(written.context, f"<join>{joined}</join>")
-            written = await scope.generate(
-                context, max_tokens=max_tokens, stop=[RETURN_END], grammar=scope.supported(AFTER_JOIN)
-            )
-        return _returned(written.text)
-
-    async def join(scope: Scope, text: str, *, target: str, depth: int) -> str:
-        children = [child.split(";") for child in text[len("<spawn>") : -len(SPAWN_END)].split("|")]
-        paths = await scope.gather(
-            [(step, partial(search, task=f"{target}: {numbers}", depth=depth)) for step, numbers in children]
-        )
-        found = [f"{step},{path}" for (step, _), path in zip(children, paths, strict=True) if path != "none"]
-        return "|".join(found) or "none"
+    limits = SpawnLimits(
+        max_tokens=max_tokens,
+        max_children=max_children,
+        max_depth=max_depth,
+        max_calls=max_calls,
+        max_spawns=1,
+        join=join,
+    )
 
     async def solve(scope: Scope, task: str) -> str:
         target, numbers = read_task(task)
-        path = await search(scope, _write_task(target, numbers), max_depth)
-        return path if reaches(path, target, numbers) else "none"
+        path = await spawn_and_join(scope, _write_task(target, numbers), STEPS, limits)
+        return path if reaches(path, target, numbers) else NONE
 
     @graph(name="countdown")
     def build(g: Builder, task: str) -> str:
-        return g.drive(solve, task=task)
+        return g.drive(solve, task=task, needs=needs(join))
 
     return build
 
@@ -68,8 +61,8 @@ def countdown_serial(*, max_tokens: int = 2048) -> Graph[str]:
         written = await scope.generate(
             context, max_tokens=max_tokens, stop=[RETURN_END], grammar=scope.supported(SERIAL)
         )
-        path = _returned(written.text)
-        return path if reaches(path, target, numbers) else "none"
+        path = between(written.text, RETURN, RETURN_END)
+        return path if reaches(path, target, numbers) else NONE
 
     @graph(name="countdown_serial")
     def build(g: Builder, task: str) -> str:
@@ -112,8 +105,16 @@ def _write_task(target: int, numbers: list[int]) -> str:
     return f"{target}: {' '.join(map(str, numbers))}"
 
 
-def _returned(text: str) -> str:
-    _, start, rest = text.rpartition(RETURN)
-    if not start or not rest.endswith(RETURN_END):
-        raise FormatError(f"a Countdown thread ended without {RETURN}…{RETURN_END}: {text[-200:]!r}")
-    return rest.removesuffix(RETURN_END)
+def _read_steps(task: str, spawned: str) -> list[Spawn]:
+    """The children of "8-3=5;5 2|8*3=24;24 2": first steps, and the numbers that each leaves."""
+    target, children = task.split(":")[0], [child.partition(";") for child in spawned.split("|")]
+    return [Spawn(step, f"{target}: {numbers}") for step, _, numbers in children]
+
+
+def _write_paths(spawns: Sequence[Spawn], paths: Sequence[str]) -> str:
+    """The paths that lead to the target, each with the step that it began with."""
+    found = [f"{spawn.title},{path}" for spawn, path in zip(spawns, paths, strict=True) if path != NONE]
+    return "|".join(found) or NONE
+
+
+STEPS = SpawnFormat(prompt="countdown", read=_read_steps, write=_write_paths, grammar=PARALLEL, after_join=AFTER_JOIN)
