@@ -18,10 +18,12 @@ from ..engines.base import (
     Generation,
     Grammar,
     GrammarState,
+    Member,
     Mode,
     Placement,
     Prompt,
     Sampling,
+    Teamwork,
 )
 from ..errors import RunError, ToolError
 from ..tools import Tool, render
@@ -30,6 +32,7 @@ from .events import EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote,
 from .limits import Gates
 from .meter import START, Clock, Meter
 from .stream import ScopeStream
+from .team import ScopeTeam
 from .together import together
 
 T = TypeVar("T")
@@ -175,6 +178,33 @@ class Scope:
             async for _ in stream:
                 pass
         return stream.result
+
+    def stream_team(self, members: Sequence[Member], work: Teamwork, *, title: str = "team") -> ScopeTeam:
+        """Let a team generate: `async with scope.stream_team(…) as s: async for chunk in s: …; s.results`.
+
+        The team is a node, and each member a node in it. Sampling is seeded from the run's seed, this node's path, the
+        number of generations before in it, and the member.
+        """
+        index, self._generations = self._generations, self._generations + 1
+        seeds = [
+            derive_seed(self._shared.seed, self.path, index, place, member.sampling.seed)
+            for place, member in enumerate(members)
+        ]
+        seeded = [
+            replace(member, sampling=replace(member.sampling, seed=seed))
+            for member, seed in zip(members, seeds, strict=True)
+        ]
+        inner = self.engine.stream_team(seeded, work)
+        team = self.grow("team", title)
+        scopes = [team.grow("think", member.name or f"member {place}") for place, member in enumerate(members)]
+        return ScopeTeam(inner, team, scopes, self._shared.gates.for_generation())
+
+    async def team(self, members: Sequence[Member], work: Teamwork, *, title: str = "team") -> list[Generation]:
+        """`stream_team` to its end: the finished generations, in the members' order."""
+        async with self.stream_team(members, work, title=title) as stream:
+            async for _ in stream:
+                pass
+        return stream.results
 
     # ---- children
 
