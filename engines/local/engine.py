@@ -58,6 +58,8 @@ class EngineStats:
 
     pages: int
     pages_used: int
+    pages_cached: int
+    """Of those used, the ones that only the prefix cache holds: they are given up when others need them."""
     tokens: int
     """Tokens that the pool can hold."""
     contexts: int
@@ -65,6 +67,11 @@ class EngineStats:
     waiting: int
     preempted: int
     evicted: int
+    """Contexts that gave way."""
+    pages_evicted: int
+    """Pages of the prefix cache that gave way."""
+    tokens_found: int
+    """Tokens that were not encoded, since the prefix cache had them."""
     steps: int
     encoded: int
     sampled: int
@@ -102,12 +109,14 @@ class LocalEngine:
         step_tokens: int = 512,
         max_batch: int = 64,
         threads: int | Literal["auto"] = "auto",
+        prefix_cache: bool = True,
     ) -> LocalEngine:
         """Load a checkpoint in Hugging Face layout and start its step loop.
 
         The KV pool takes `kv_memory` ("1GiB", or bytes), or holds `kv_tokens` tokens if that is given. A step encodes
         up to `step_tokens` tokens of at most `max_batch` threads. `threads` is torch's number of threads, which is the
-        whole process's; "auto" is one for a small model on a CPU, and otherwise as torch has it.
+        whole process's; "auto" is one for a small model on a CPU, and otherwise as torch has it. `prefix_cache` keeps
+        what was encoded for prompts that begin alike, until others need the pages.
         Raises CheckpointError, InputError.
         """
         directory = Path(path)
@@ -128,6 +137,7 @@ class LocalEngine:
             step_tokens=step_tokens,
             max_batch=max_batch,
             threads=_threads(threads, config, decoder.device.type),
+            prefix_cache=prefix_cache,
         )
         return cls(f"local:{directory.name}", decoder, tokenizer, ChatTemplate.load(directory), loop)
 
@@ -153,12 +163,15 @@ class LocalEngine:
         return EngineStats(
             pages=pool.pages,
             pages_used=pool.used,
+            pages_cached=pool.cached,
             tokens=pool.pages * pool.page_size,
             contexts=scheduler.holdings,
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
             preempted=scheduler.preempted,
             evicted=scheduler.evicted,
+            pages_evicted=scheduler.cache.evicted,
+            tokens_found=scheduler.found,
             steps=loop.steps,
             encoded=loop.encoded,
             sampled=loop.sampled,
@@ -168,6 +181,10 @@ class LocalEngine:
     def check_integrity(self) -> None:
         """Law 1, after everything that was asked before. Waits for the step that runs. Raises AssertionError."""
         self._loop.call(self._loop.scheduler.check_integrity).result()
+
+    def drop_cache(self) -> None:
+        """Give up what only the prefix cache holds, and let it begin anew. Waits for the step that runs."""
+        self._loop.call(self._loop.scheduler.cache.clear).result()
 
     async def start(self, prompt: Prompt) -> LocalContext:
         if isinstance(prompt, str):

@@ -135,7 +135,8 @@ class Generation(Work):
         self.usage = Usage(
             prompt=forced,
             generated=sampled,
-            prefilled=forced,
+            prefilled=forced - thread.cached,
+            cached=thread.cached,
             recomputed=thread.recomputed,
             pruned=dropped,
             live=sampled + forced - dropped,

@@ -76,7 +76,7 @@ class Holding:
     def evictable(self) -> bool:
         """True if it can be encoded again from its tokens, and giving it up frees a page."""
         view = self.view
-        return view.exact and self.settler is None and any(self._pool.count(page) == 1 for page in self.pages)
+        return view.exact and self.settler is None and any(self._pool.users(page) == 1 for page in self.pages)
 
     def settle(self, view: View) -> None:
         """Its pending tokens were encoded: `view` holds them."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import EngineClosedError, EngineError, PlaitError
+from .cache import PrefixCache
 from .decoder import Decoder
 from .generation import Generation
 from .grammar import forbid
@@ -55,12 +56,21 @@ class StepLoop:
     """
 
     def __init__(
-        self, decoder: Decoder, pool: PagePool, *, tokens: int, step_tokens: int, max_batch: int, threads: int
+        self,
+        decoder: Decoder,
+        pool: PagePool,
+        *,
+        tokens: int,
+        step_tokens: int,
+        max_batch: int,
+        threads: int,
+        prefix_cache: bool = True,
     ) -> None:
         """`tokens` is the size of the vocabulary that may be sampled; `threads` is torch's, 0 to leave it alone."""
         self.decoder = decoder
         self.pool = pool
-        self.scheduler = Scheduler(pool, step_tokens=step_tokens, max_batch=max_batch, fail=self._fail)
+        cache = PrefixCache(pool, keeps=prefix_cache)
+        self.scheduler = Scheduler(pool, cache, step_tokens=step_tokens, max_batch=max_batch, fail=self._fail)
         self.steps = 0
         self.encoded = 0
         self.sampled = 0
@@ -259,7 +269,7 @@ class StepLoop:
 
     def _settle(self, shares: Sequence[Share]) -> None:
         for share in shares:
-            share.thread.settle()
+            self.scheduler.settle(share.thread)
 
     def _sample(self, reads: Sequence[Read]) -> None:
         """Choose the next token of every thread that generates and has its logits."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from ...errors import PoolError
 from .adapter import Adapter
+from .cache import PrefixCache
 from .holding import Holding
 from .pages import PagePool
-from .thread import Thread
+from .thread import RESERVE, Thread
 from .view import View
 from .work import Work
 
@@ -27,17 +28,29 @@ class Scheduler:
     """Threads in order of arrival, and the holdings that they go on from.
 
     Every step encodes one token for each thread that generates, and shares what is left of `step_tokens` among those
-    that still have a prompt to encode. When pages run out, reserves are given back first, then holdings that nobody
-    is using are evicted, longest unused first, then the youngest thread starts again later. The oldest never gives
-    way, so something always goes on.
+    that still have a prompt to encode. When pages run out, reserves are given back first, then those that only the
+    prefix cache holds, then holdings that nobody is using are evicted, longest unused first, then the youngest thread
+    starts again later. The oldest never gives way, so something always goes on.
     """
 
-    def __init__(self, pool: PagePool, *, step_tokens: int, max_batch: int, fail: Callable[[Thread, Exception], None]):
+    def __init__(
+        self,
+        pool: PagePool,
+        cache: PrefixCache,
+        *,
+        step_tokens: int,
+        max_batch: int,
+        fail: Callable[[Thread, Exception], None],
+    ):
         self.pool = pool
+        self.cache = cache
         self.running: list[Thread] = []
         self.waiting: list[Thread] = []
         self.preempted = 0
         self.evicted = 0
+        self.found = 0
+        """Tokens that threads began with, since the cache had them."""
+        self._at_once = min(pool.pages // 16, pool.pages_for(RESERVE))  # so that tails find runs of pages
         self._step_tokens = step_tokens
         self._max_batch = max_batch
         self._fail = fail
@@ -67,10 +80,11 @@ class Scheduler:
         holding = Holding(self.pool, view, pending, lost=lost, adapter=adapter)
         self._holdings[holding] = None
         holding.users = 1
+        self.cache.add(view, holding.salt)
         return holding
 
     def release(self, holding: Holding) -> None:
-        """One user less; without users its pages are given up."""
+        """One user less; without users its pages are given up to the cache."""
         holding.users -= 1
         if not holding.users:
             del self._holdings[holding]
@@ -92,6 +106,11 @@ class Scheduler:
         thread.leave()
         self.release(thread.holding)
 
+    def settle(self, thread: Thread) -> None:
+        """After a step: what the thread has encoded for its holding belongs to that."""
+        if thread.settle():
+            self.cache.add(thread.holding.view, thread.holding.salt)
+
     def become(self, thread: Thread) -> Holding:
         """What a thread has made of its holding: a new one with one user, or the same if it added nothing."""
         if len(thread.own) == thread.lead:
@@ -111,7 +130,8 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Law 1. Raises AssertionError."""
         self.pool.check_integrity(
-            [*(holding.pages for holding in self._holdings), *(thread.pages for thread in self.running)]
+            [*(holding.pages for holding in self._holdings), *(thread.pages for thread in self.running)],
+            self.cache.holds(),
         )
         for holding in self._holdings:
             assert holding.users > 0, "a holding without users is kept"
@@ -133,18 +153,24 @@ class Scheduler:
     def _enter(self, thread: Thread) -> bool:
         """Let a waiting thread run, or fail where it never could. False: it has to wait, and all behind it."""
         thread.prepare()
+        thread.adopt(self.cache.find(thread.sought, thread.holding.salt))
         missing = thread.pages_missing(max(thread.todo, 0))
         if not self._find(missing, thread):
+            found = thread.found
             thread.unprepare()
             tokens = thread.holding.length + len(thread.own)
             if self.running and self.pool.pages_for(tokens) <= self.pool.pages:
                 return False
+            if found:
+                thread.looks = False  # on pages of its own it may fit: those found are only partly its
+                return self._enter(thread)
             self._fail(thread, self._too_small(thread, missing))
             return True
         self.waiting.remove(thread)
         insort(self.running, thread, key=lambda other: other.arrival)
         self._touch(thread.holding)
         thread.enter()
+        self.found += thread.found
         return True
 
     def _shares(self) -> list[tuple[Thread, int]]:
@@ -174,6 +200,10 @@ class Scheduler:
             elif len(self.running) > 1:
                 self._preempt(thread)
                 return False
+            elif thread.found:
+                thread.looks = False
+                self._preempt(thread)
+                return False
             else:
                 self._fail(thread, self._too_small(thread, missing))
                 return False
@@ -181,13 +211,15 @@ class Scheduler:
         return True
 
     def _find(self, missing: int, thread: Thread) -> bool:
-        """Have so many free pages, taking back reserves and idle holdings; no thread has to give way."""
+        """Have so many free pages, taking back reserves, the cache and idle holdings; no thread has to give way."""
         if missing <= self.pool.free:
             return True
         for other in self.running:
             if other is not thread:
                 other.trim()
         while missing > self.pool.free:
+            if self.cache.evict(missing - self.pool.free + self._at_once):
+                continue
             idle = (holding for holding in self._holdings if holding is not thread.holding and holding.evictable)
             holding = next(idle, None)
             if holding is None:
@@ -199,6 +231,7 @@ class Scheduler:
     def _preempt(self, thread: Thread) -> None:
         self.running.remove(thread)
         insort(self.waiting, thread, key=lambda other: other.arrival)
+        self.cache.add(thread.view, thread.holding.salt)
         thread.leave()
         self.preempted += 1
 

@@ -37,9 +37,12 @@ class Thread:
         "_relost",
         "arrival",
         "base",
+        "cached",
         "encoded",
+        "found",
         "holding",
         "lead",
+        "looks",
         "own",
         "pages",
         "pool",
@@ -63,7 +66,13 @@ class Thread:
         self.primed: Tensor | None = None
         """The logits of the base's last token, if nothing has to be encoded to know them."""
         self.recomputed = 0
+        self.cached = 0
+        """Tokens that it would have encoded for the first time, had their K/V not been found."""
+        self.looks = True
+        """Whether it may begin from K/V that was found; then it needs pages of others until it ends."""
         self._base_keys: tuple[KeyRun, ...] = ()
+        self.found = 0
+        """Own tokens that it began with, since their K/V was found."""
         self._fresh = 0
         self._granted = 0
         self._reached = 0
@@ -82,7 +91,8 @@ class Thread:
         return len(self.own) - self.encoded - self.work.held_back
 
     def prepare(self) -> None:
-        """Look at the holding as it is now: what is its view, and what must be encoded before the own tokens."""
+        """Look at the holding as it is now: what is its view, and what must be encoded before the own tokens. The view
+        is held from here on."""
         holding = self.holding
         self.base, self._relost = holding.view, holding.lost
         lead = list(holding.pending)
@@ -94,12 +104,32 @@ class Thread:
                 self.base, self._relost = self.base.cut(len(self.base) - 1)[0], 1
         self.lead = len(lead)
         self.own[:0] = lead
+        self._hold(self.base)
 
     def unprepare(self) -> None:
-        """Forget what `prepare` saw."""
+        """Forget what `prepare` saw, and hold nothing."""
         del self.own[: self.lead]
-        self.lead = self.encoded = self._relost = 0
+        self.lead = self.encoded = self._relost = self.found = 0
         self.primed = None
+        self._hold(View())
+
+    @property
+    def sought(self) -> list[int]:
+        """The tokens whose K/V would do to begin from, in place of the base's: those up to the first whose logits are
+        wanted. Empty where more than the base would hardly be found."""
+        first = self.work.wanted(self, 0, len(self.own))[:1]
+        more = min([self.todo, *first])
+        worth_it = self.looks and self.base.exact and more >= self.pool.page_size
+        return [*self.base.tokens, *self.own[:more]] if worth_it else []
+
+    def adopt(self, view: View) -> None:
+        """Begin from a view that was found; the own tokens that it holds need not be encoded. For less than a page it
+        isn't worth leaving the own segment."""
+        found = len(view) - len(self.base)
+        if found < self.pool.page_size:
+            return
+        self.base, self.encoded, self.found = view, found, found
+        self._hold(view)
 
     def pages_missing(self, tokens: int) -> int:
         """Pages to take before so many more tokens can be written."""
@@ -108,9 +138,8 @@ class Thread:
         return self.pool.pages_for(max(tokens - room, 0))
 
     def enter(self) -> None:
-        """Hold the base and get a tail with room for the tokens at hand; the pool has `pages_missing` of them."""
-        self.pages = self.base.pages()
-        self.pool.hold(self.pages)
+        """Get a tail with room for the tokens at hand; the pool has `pages_missing` of them."""
+        self.cached += self.found - self._lost(0, self.found)
         if self.holding.pending:
             self.holding.settler = self
         segment = self._own_segment()
@@ -150,11 +179,10 @@ class Thread:
             self._granted = 0
             self.trim()
             self.tail.segment.written = False
-            self.pool.drop(self.pages)
         if self.holding.settler is self:
             self.holding.settler = None
         self._reached = max(self._reached, self.encoded - self.lead)
-        self.tail, self.pages = None, []
+        self.tail = None
         self.unprepare()
 
     # ---- a step
@@ -168,8 +196,7 @@ class Thread:
         self.tail = replace(self.tail, stop=self.tail.stop + count)
         self.encoded, self._fresh = stop, count
         self._granted = max(self._granted - count, 0)
-        self.recomputed += _overlap(start, stop, 0, self._relost)
-        self.recomputed += _overlap(start, stop, self.lead, self.lead + self._reached)
+        self.recomputed += self._lost(start, stop)
         return tokens
 
     def block(self) -> QueryBlock:
@@ -191,6 +218,18 @@ class Thread:
         self.encoded -= self.lead
         self.lead = self._relost = 0
         return True
+
+    def _lost(self, start: int, stop: int) -> int:
+        """Of the own tokens [start, stop), how many were encoded before, and given up."""
+        lead = self.lead
+        return _overlap(start, stop, 0, self._relost) + _overlap(start, stop, lead, lead + self._reached)
+
+    def _hold(self, view: View) -> None:
+        """Hold the pages of a view, and no others."""
+        pages = view.pages()
+        self.pool.hold(pages)
+        self.pool.drop(self.pages)
+        self.pages = pages
 
     def _own_segment(self) -> Segment | None:
         """The segment that it writes to, or would now: the base's last, if nobody has gone on from there."""

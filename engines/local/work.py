@@ -81,7 +81,8 @@ class Work:
         given = len(self.tokens)
         self.usage = Usage(
             prompt=given,
-            prefilled=given,
+            prefilled=given - thread.cached,
+            cached=thread.cached,
             recomputed=thread.recomputed,
             live=given,
             peak_live=held + given,
@@ -111,7 +112,8 @@ class Reencoding(Extension):
 
     def account(self, thread: Thread) -> None:
         self.usage = Usage(
-            recomputed=len(self.tokens) + thread.recomputed,
+            cached=thread.cached,
+            recomputed=len(self.tokens) + thread.recomputed - thread.cached,
             pruned=self._pruned,
             live=self._added - self._pruned,
             peak_live=thread.holding.length + len(self.tokens) + self._pruned,

@@ -124,6 +124,9 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
                 lease.release()
             self.loop.carry_out()
             self.loop.scheduler.check_integrity()
+            assert self.loop.pool.used == self.loop.pool.cached
+            self.loop.scheduler.cache.clear()
+            self.loop.scheduler.check_integrity()
             assert self.loop.pool.free == PAGES
 
         def _begin(self, lease: Lease | None, held: list[int], work: Work, tokens: list[int]) -> None:

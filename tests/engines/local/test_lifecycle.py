@@ -25,10 +25,11 @@ LONG = 400
 
 
 def settled(engine: LocalEngine) -> int:
-    """Pages used once everything asked before is carried out; the books are checked."""
+    """Pages that contexts use once everything asked before is carried out; the books are checked."""
     gc.collect()
     engine.check_integrity()
-    return engine.stats().pages_used
+    stats = engine.stats()
+    return stats.pages_used - stats.pages_cached
 
 
 async def under_way(engine: LocalEngine, count: int = 1) -> None:
