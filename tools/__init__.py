@@ -5,10 +5,25 @@ from __future__ import annotations
 from .calculator import calculator
 from .defaults import default_tools
 from .facts import facts
+from .files import file_search
 from .mcp import mcp_server
 from .registry import ToolBox
 from .retry import Retry
 from .sandbox import python
 from .tool import Tool, render, tool
+from .web import fetch
 
-__all__ = ["Retry", "Tool", "ToolBox", "calculator", "default_tools", "facts", "mcp_server", "python", "render", "tool"]
+__all__ = [
+    "Retry",
+    "Tool",
+    "ToolBox",
+    "calculator",
+    "default_tools",
+    "facts",
+    "fetch",
+    "file_search",
+    "mcp_server",
+    "python",
+    "render",
+    "tool",
+]
