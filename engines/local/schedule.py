@@ -156,13 +156,11 @@ class Scheduler:
         thread.adopt(self.cache.find(thread.sought, thread.holding.salt))
         missing = thread.pages_missing(max(thread.todo, 0))
         if not self._find(missing, thread):
-            found = thread.found
             thread.unprepare()
             tokens = thread.holding.length + len(thread.own)
             if self.running and self.pool.pages_for(tokens) <= self.pool.pages:
                 return False
-            if found:
-                thread.looks = False  # on pages of its own it may fit: those found are only partly its
+            if self._begin_anew(thread):
                 return self._enter(thread)
             self._fail(thread, self._too_small(thread, missing))
             return True
@@ -197,16 +195,14 @@ class Scheduler:
             victim = self.running[-1]
             if victim is not thread:
                 self._preempt(victim)
-            elif len(self.running) > 1:
-                self._preempt(thread)
-                return False
-            elif thread.found:
-                thread.looks = False
-                self._preempt(thread)
-                return False
-            else:
+                continue
+            if len(self.running) == 1 and not thread.looks:
                 self._fail(thread, self._too_small(thread, missing))
                 return False
+            self._preempt(thread)
+            if not self.running:
+                self._begin_anew(thread)
+            return False
         thread.grow(count)
         return True
 
@@ -234,6 +230,15 @@ class Scheduler:
         self.cache.add(thread.view, thread.holding.salt)
         thread.leave()
         self.preempted += 1
+
+    def _begin_anew(self, thread: Thread) -> bool:
+        """Let a thread that finds no room, and is alone, try once more on pages of its own: of those that it shares it
+        may use but a part. False: it has tried."""
+        again, thread.looks = thread.looks, False
+        if again and thread.holding.evictable:
+            thread.holding.evict()
+            self.evicted += 1
+        return again
 
     def _touch(self, holding: Holding) -> None:
         """The holding was used just now; it is evicted last."""

@@ -246,10 +246,10 @@ async def test_a_request_that_fits_without_the_cache_fits_with_it(checkpoint: Pa
     """Begun from what was found, it would need the half-empty pages of others beside its own."""
     for found in range(PAGE, 3 * PAGE):
         async with open_local(checkpoint, page_size=PAGE, kv_tokens=6 * PAGE) as engine:
-            await engine._append(None, list(range(10, 10 + found)), None)
-            tokens = [*range(10, 10 + found - 1), *range(50, 50 + 6 * PAGE - found)]
+            await engine._append(None, list(range(10, 12 + found)), None)
+            tokens = [*range(10, 10 + found), *range(50, 50 + 6 * PAGE - found)]
             context = await engine._append(None, tokens, None)
-            assert context.length == 6 * PAGE - 1
+            assert context.length == 6 * PAGE
             out = await context.generate(max_tokens=1, sampling=Sampling(1.0))
             assert out.usage.generated == 1
             engine.check_integrity()
