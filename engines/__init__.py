@@ -15,6 +15,7 @@ from .base import (
     GrammarState,
     JsonSchema,
     Lark,
+    Likely,
     Member,
     Message,
     Prompt,
@@ -24,6 +25,7 @@ from .base import (
     TeamChunk,
     TeamStream,
     Teamwork,
+    TokenLogprobs,
 )
 from .catalog import open_engine
 
@@ -40,6 +42,7 @@ __all__ = [
     "GrammarState",
     "JsonSchema",
     "Lark",
+    "Likely",
     "Member",
     "Message",
     "Prompt",
@@ -49,5 +52,6 @@ __all__ = [
     "TeamChunk",
     "TeamStream",
     "Teamwork",
+    "TokenLogprobs",
     "open_engine",
 ]

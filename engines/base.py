@@ -7,10 +7,13 @@ needs more is refused when it is compiled.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
+from ..errors import InputError
 from ..usage import Usage
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -39,13 +42,14 @@ Stop: TypeAlias = str | int
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen.
+    """How the next token is chosen. Raises InputError for a value that can't be used.
 
-    Penalties and bias change the logits first. `temperature=0` then takes the best and ignores what follows;
-    `top_k=0` keeps all tokens. `repetition_penalty` divides positive and multiplies negative logits of tokens that the
-    context or the generation holds (CTRL, Keskar et al. 2019); `presence_penalty` is subtracted from the logits of
-    tokens that were generated. `logit_bias` is added by token id. `logprobs` asks for the log-probabilities of the
-    chosen token and of that many best ones, at every step.
+    Penalties and bias change the logits first. `temperature=0` then takes the best and ignores what follows; otherwise
+    `top_k` (0 keeps all tokens), `top_p` and `min_p` leave out unlikely tokens, in this order.
+    `repetition_penalty` divides positive and multiplies negative logits of tokens that the context or the generation
+    holds (CTRL, Keskar et al. 2019); `presence_penalty` is subtracted from the logits of tokens that this generation
+    has sampled; `logit_bias` is added by token id. `logprobs` asks for the log-probabilities of the chosen token and of
+    that many best ones, at every step.
     """
 
     temperature: float = 0.0
@@ -55,11 +59,37 @@ class Sampling:
     seed: int = 0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
     logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, fits, what in (
+            ("temperature", self.temperature, self.temperature >= 0, "0 or more"),
+            ("top_k", self.top_k, self.top_k >= 0, "0 or more"),
+            ("top_p", self.top_p, 0 <= self.top_p <= 1, "between 0 and 1"),
+            ("min_p", self.min_p, 0 <= self.min_p <= 1, "between 0 and 1"),
+            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "more than 0"),
+            ("presence_penalty", self.presence_penalty, True, "a number"),
+            ("logprobs", self.logprobs, self.logprobs >= 0, "0 or more"),
+            *((f"logit_bias[{token}]", bias, token >= 0, "a number, for a token id") for token, bias in self._biases()),
+        ):
+            if not fits or not math.isfinite(value):
+                raise InputError(f"sampling: {name} is {value}; it must be {what}, and finite")
+
+    def _biases(self) -> list[tuple[int, float]]:
+        return list(self.logit_bias.items())
 
 
 GREEDY = Sampling()
+
+
+def seeds(sampling: Sampling, count: int) -> list[Sampling]:
+    """The sampling of each of `count` samples, seeded from the seed and the sample's index. Raises InputError."""
+    if count < 1:
+        raise InputError(f"{count} samples were asked for; ask for at least 1")
+    data = [f"{sampling.seed}\0{index}".encode() for index in range(count)]
+    digests = [hashlib.blake2b(text, digest_size=8).digest() for text in data]
+    return [replace(sampling, seed=int.from_bytes(digest) >> 1) for digest in digests]
 
 
 # ---- grammars
@@ -147,21 +177,41 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Likely:
+    """A token that could have come next. `logprob` is the model's own, before penalties, bias, grammar and temperature
+    (the log-softmax of its logits, as `score` sums it)."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs(Likely):
+    """A token that was sampled, and the `Sampling.logprobs` likeliest ones in its place, best first."""
+
+    best: tuple[Likely, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """A finished generation.
 
-    `text` is everything generated, the stop string included, so that the text of `context` is always the text of the
-    context before plus `text`; an end-of-sequence token is in neither. `stop` is the stop string met.
-    `grammar` is the state in which the grammar stands (None without a grammar).
+    `text` is everything generated, the stop string or stop token included, so that the text of `context` is always the
+    text of the context before plus `text`; an end-of-sequence token is in neither, be it a stop token or not. `stop` is
+    the stop string or token met. `grammar` is the state in which the grammar stands (None without a grammar).
+    `logprobs` has an entry for each token sampled (a last one that goes beyond a stop string too), if they were asked
+    for.
     """
 
     text: str
     context: Context
     finish: Finish
     usage: Usage
-    stop: str | None = None
+    stop: Stop | None = None
     grammar: GrammarState | None = None
     tokens: tuple[int, ...] = field(default=(), repr=False)
+    logprobs: tuple[TokenLogprobs, ...] = field(default=(), repr=False)
 
 
 class GenerationStream(Protocol):
@@ -206,7 +256,7 @@ class Context(Protocol):
         self,
         *,
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> GenerationStream:
@@ -217,11 +267,24 @@ class Context(Protocol):
         self,
         *,
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> Generation:
-        """Generate until a stop string, the end of sequence, a complete grammar, `max_tokens` or the window's end."""
+        """Generate until a stop string or token, the end of sequence, a complete grammar, `max_tokens` or the window's
+        end."""
+        ...
+
+    async def samples(
+        self,
+        count: int,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[Stop] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> list[Generation]:
+        """So many generations side by side, seeded by their index (`seeds`). The first failure cancels the others."""
         ...
 
     async def prune(self, start: int, stop: int, *, mode: Mode) -> Context:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -32,8 +33,10 @@ from .base import (
     Placement,
     Prompt,
     Sampling,
+    Stop,
     TeamStream,
     Teamwork,
+    seeds,
 )
 from .script import Reply, Rules, Script, ScriptedGrammar, follow, read_script, render_messages, tokenise
 
@@ -61,7 +64,7 @@ class Asked:
     prompt: str
     reply: str
     max_tokens: int
-    stop: tuple[str, ...]
+    stop: tuple[Stop, ...]
     grammar: Grammar | GrammarState | None
     sampling: Sampling
     continued: bool
@@ -215,18 +218,21 @@ class ScriptedContext:
         self,
         *,
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> GenerationStream:
         self._check()
-        return ScriptedStream(self, max_tokens, tuple(stop), grammar, sampling)
+        words = tuple(text for text in stop if isinstance(text, str))
+        if len(words) < len(stop) or sampling.logprobs:
+            raise CapabilityError(f"engine '{self._engine.name}' has no token ids or log-probabilities: stop at a text")
+        return ScriptedStream(self, max_tokens, words, grammar, sampling)
 
     async def generate(
         self,
         *,
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> Generation:
@@ -234,6 +240,39 @@ class ScriptedContext:
             async for _ in stream:
                 pass
         return stream.result
+
+    async def samples(
+        self,
+        count: int,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[Stop] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> list[Generation]:
+        streams = [
+            self.stream(max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=seeded)
+            for seeded in seeds(sampling, count)
+        ]
+        failures: list[Exception] = []
+
+        async def read(stream: GenerationStream) -> None:
+            try:
+                async for _ in stream:
+                    pass
+            except Exception as error:
+                failures.append(error)
+                group.cancel_scope.cancel()
+
+        async with AsyncExitStack() as stack:
+            for stream in streams:  # they take their replies in this order
+                await stack.enter_async_context(stream)
+            async with anyio.create_task_group() as group:
+                for stream in streams:
+                    group.start_soon(read, stream)
+            if failures:
+                raise failures[0]
+        return [stream.result for stream in streams]
 
     async def prune(self, start: int, stop: int, *, mode: Mode) -> ScriptedContext:
         self._check_mode("prune", self._engine.capabilities.prune, mode)

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Literal, cast, overload
 
 from typing_extensions import TypeVar
 
-from ..engines.base import GREEDY, Sampling
+from ..engines.base import GREEDY, Sampling, Stop
 from ..errors import GraphError
 from ..tools import Retry, Tool
 from ..tools.retry import NEVER
@@ -51,7 +51,7 @@ class Builder:
         name: str = "",
         system: str = "",
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         sampling: Sampling = GREEDY,
         samples: Literal[1] = 1,
         retry: Retry = NEVER,
@@ -69,7 +69,7 @@ class Builder:
         name: str = "",
         system: str = "",
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         sampling: Sampling = GREEDY,
         samples: int,
         retry: Retry = NEVER,
@@ -86,7 +86,7 @@ class Builder:
         name: str = "",
         system: str = "",
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         sampling: Sampling = GREEDY,
         samples: int = 1,
         retry: Retry = NEVER,

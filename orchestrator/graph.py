@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from ..engines.base import GREEDY, Grammar, Sampling
+from ..engines.base import GREEDY, Grammar, Sampling, Stop
 from ..tools import Retry, Tool
 from ..tools.retry import NEVER
 from .limits import UNLIMITED, Limits
@@ -143,7 +143,7 @@ class Think(Node):
     returns: Any = str
     grammar: Grammar | None = None
     max_tokens: int = 512
-    stop: tuple[str, ...] = ()
+    stop: tuple[Stop, ...] = ()
     sampling: Sampling = GREEDY
     samples: int = 1
 

@@ -23,6 +23,7 @@ from ..engines.base import (
     Placement,
     Prompt,
     Sampling,
+    Stop,
     Teamwork,
 )
 from ..errors import RunError, ToolError
@@ -146,7 +147,7 @@ class Scope:
         *,
         title: str = "",
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> ScopeStream:
@@ -167,7 +168,7 @@ class Scope:
         *,
         title: str = "",
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> Generation:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from ..engines import Context, Grammar, Regex
+from ..engines import Context, Grammar, Regex, Stop
 from ..errors import FormatError
 from ..orchestrator import Builder, Graph, Scope, graph
 from .blocks import Blocks, Outline
@@ -102,7 +102,7 @@ class _Thread:
     blocks: Blocks
     text: str = ""
 
-    async def generate(self, max_tokens: int, stop: Sequence[str], grammar: Grammar | None) -> str | None:
+    async def generate(self, max_tokens: int, stop: Sequence[str], grammar: Grammar | None) -> Stop | None:
         """Write on, read while it is written; at which tag it stopped."""
         grammar = self.scope.supported(grammar) if grammar else None
         async with self.scope.stream(self.context, max_tokens=max_tokens, stop=stop, grammar=grammar) as stream:

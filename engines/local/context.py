@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Self
 
 from ...errors import ContextError, EngineError
 from ...usage import Usage
-from ..base import GREEDY, Chunk, Context, Generation, Grammar, GrammarState, Mode, Placement, Prompt, Sampling
+from ..base import (
+    GREEDY,
+    Chunk,
+    Context,
+    Generation,
+    Grammar,
+    GrammarState,
+    Mode,
+    Placement,
+    Prompt,
+    Sampling,
+    Stop,
+    seeds,
+)
 from .grammar import LocalGrammarState
 
 if TYPE_CHECKING:
@@ -24,7 +37,7 @@ class Ask:
     """What a generation was asked for."""
 
     max_tokens: int
-    stop: tuple[str, ...]
+    stop: tuple[Stop, ...]
     grammar: Grammar | GrammarState | None
     sampling: Sampling
 
@@ -83,7 +96,7 @@ class LocalContext:
         self,
         *,
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> LocalStream:
@@ -93,13 +106,27 @@ class LocalContext:
         self,
         *,
         max_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: Sequence[Stop] = (),
         grammar: Grammar | GrammarState | None = None,
         sampling: Sampling = GREEDY,
     ) -> Generation:
         work = await self._engine.generation(self, Ask(max_tokens, tuple(stop), grammar, sampling), streams=False)
         await self._engine.perform(self, work)
         return _generation(self, work)
+
+    async def samples(
+        self,
+        count: int,
+        *,
+        max_tokens: int = 512,
+        stop: Sequence[Stop] = (),
+        grammar: Grammar | GrammarState | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> list[Generation]:
+        asks = [Ask(max_tokens, tuple(stop), grammar, seeded) for seeded in seeds(sampling, count)]
+        works = [await self._engine.generation(self, ask, streams=False) for ask in asks]
+        await self._engine.perform(self, *works)
+        return [_generation(self, work) for work in works]
 
     async def prune(self, start: int, stop: int, *, mode: Mode) -> LocalContext:
         return await self._engine.prune(self, start, stop, mode)
@@ -167,4 +194,5 @@ def _generation(context: LocalContext, work: GenerationWork) -> Generation:
         stop=work.stop,
         grammar=LocalGrammarState(work.matcher, engine.tokenizer) if work.matcher is not None else None,
         tokens=work.kept,
+        logprobs=tuple(work.logprobs),
     )

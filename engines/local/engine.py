@@ -150,6 +150,7 @@ class LocalEngine:
         return Capabilities(
             shared_prefix=True,
             score=True,
+            logprobs=True,
             grammars=GRAMMARS,
             prune=frozenset({"exact", "shift"}),
             splice=frozenset({"exact", "shift"}),
@@ -234,11 +235,10 @@ class LocalEngine:
         """A generation as it was asked for, ready to begin."""
         if not context.length:
             raise ContextError("can't generate from an empty context: start with a prompt")
-        if ask.max_tokens < 0 or not all(ask.stop):
-            raise InputError(f"max_tokens {ask.max_tokens} or a stop string of {ask.stop!r} can't be used")
+        self._check_ask(ask)
         return Generation(
             self.tokenizer,
-            context.holding.tokens[-4:],
+            context.holding.tokens,
             room=self._window - context.position,
             max_tokens=ask.max_tokens,
             stop=ask.stop,
@@ -312,6 +312,18 @@ class LocalEngine:
             raise ContextLengthError(
                 f"{length} tokens do not fit the window of {self._window} of '{self.name}': cut the prompt, or prune"
             )
+
+    def _check_ask(self, ask: Ask) -> None:
+        if ask.max_tokens < 0 or "" in ask.stop:
+            raise InputError(f"max_tokens {ask.max_tokens} or a stop string of {ask.stop!r} can't be used")
+        size = self.tokenizer.size
+        named = {"stop": [stop for stop in ask.stop if isinstance(stop, int)], "logit_bias": ask.sampling.logit_bias}
+        for option, tokens in named.items():
+            for token in tokens:
+                if not 0 <= token < size:
+                    raise InputError(f"{option} names token {token}; '{self.name}' has tokens 0 to {size - 1}")
+        if ask.sampling.logprobs > size:
+            raise InputError(f"logprobs={ask.sampling.logprobs} is more than the vocabulary of '{self.name}', {size}")
 
     async def _matcher(self, grammar: Grammar | GrammarState | None) -> Matcher | None:
         if grammar is None:

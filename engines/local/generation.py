@@ -9,9 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from ...usage import Usage
-from ..base import Chunk, Finish, Sampling
+from ..base import Chunk, Finish, Likely, Sampling, Stop, TokenLogprobs
 from .grammar import Mask, Matcher
 from .mailbox import Mailbox
+from .sampling import Adjustment, Chance, Row
 from .work import Work
 
 if TYPE_CHECKING:
@@ -55,13 +56,14 @@ class Generation(Work):
         *,
         room: int,
         max_tokens: int,
-        stop: Sequence[str],
+        stop: Sequence[Stop],
         matcher: Matcher | None,
         sampling: Sampling,
         streams: bool = False,
         mailbox: Mailbox | None = None,
     ) -> None:
-        """`before` are the last tokens of the context; `room` is how many more the window holds."""
+        """`before` are the tokens of the context (a repetition penalty asks for all, otherwise the last few do);
+        `room` is how many more the window holds."""
         super().__init__((), mailbox)
         self.sampling = sampling
         self.matcher = matcher
@@ -71,10 +73,13 @@ class Generation(Work):
         """The tokens of `text`, known at the end."""
         self.allowed: Mask | None = None
         self.finish: Finish | None = None
-        self.stop: str | None = None
+        self.stop: Stop | None = None
+        self.logprobs: list[TokenLogprobs] = []
         self._tokenizer = tokenizer
         self._reader = TextReader(tokenizer, before)
-        self._stops = tuple(stop)
+        self._stops = tuple(text for text in stop if isinstance(text, str))
+        self._stop_tokens = frozenset(token for token in stop if isinstance(token, int))
+        self._adjustment = Adjustment.of(sampling, before, tokenizer.size)
         self._room = room
         self._max_tokens = max_tokens
         self._streams = streams
@@ -106,17 +111,23 @@ class Generation(Work):
         if not self.allowed.any():
             self.finish = "grammar"
 
-    def draw(self) -> float:
-        """The next random number of this generation's own: what else is in the batch has no part in it."""
-        return self._random.random()
+    def row(self) -> Row:
+        """How its next token is to be chosen. Takes a random number of its own: nothing else in the batch has a part
+        in it."""
+        return Row(self.sampling, self._random.random(), self._adjustment, self.allowed)
 
-    def accept(self, token: int, thread: Thread) -> None:
-        """Take the token that was sampled."""
+    def accept(self, token: int, thread: Thread, chance: Chance | None = None) -> None:
+        """Take the token that was sampled; `chance`, if log-probabilities were asked for."""
         if token in self._tokenizer.eos:
             self.finish = "eos"
             return
         if self.matcher is not None:
             self.matcher.accept(token)
+        if self._adjustment is not None:
+            self._adjustment.note(token)
+        if chance is not None:
+            best = tuple(Likely(other, self._name(other), logprob) for other, logprob in chance.best)
+            self.logprobs.append(TokenLogprobs(token, self._name(token), chance.logprob, best))
         thread.own.append(token)
         self.sampled.append(token)
         mark, known = self._reader.mark(), len(self.text)
@@ -124,6 +135,8 @@ class Generation(Work):
         self._check_room()
         if self.matcher is not None and self.matcher.ended:
             self.finish = "grammar"
+        if token in self._stop_tokens:
+            self.finish, self.stop = "stop", token
         self._look_for_stop(token, known, mark, thread)
         if self._streams:
             self.mailbox.put(Chunk(self.text[known:]))
@@ -146,6 +159,9 @@ class Generation(Work):
             seconds=time.monotonic() - self.started,
         )
 
+    def _name(self, token: int) -> str:
+        return self._tokenizer.data((token,)).decode("utf-8", "replace")
+
     def _check_room(self) -> None:
         if len(self.sampled) >= self._max_tokens:
             self.finish = "length"
@@ -153,7 +169,7 @@ class Generation(Work):
             self.finish = "window"
 
     def _look_for_stop(self, token: int, known: int, mark: tuple[bytes, int], thread: Thread) -> None:
-        """Find the stop string that ends first (of two that end together, the longer)."""
+        """Find the stop string that ends first (of two that end together, the longer). It ends before a stop token."""
         found = []
         for stop in self._stops:
             start = self.text.find(stop, max(0, known - len(stop) + 1))

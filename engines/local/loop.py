@@ -20,10 +20,9 @@ from ...errors import EngineClosedError, EngineError, PlaitError
 from .cache import PrefixCache
 from .decoder import Decoder
 from .generation import Generation
-from .grammar import forbid
 from .holding import Holding
 from .pages import PagePool
-from .sampling import choose
+from .sampling import sample
 from .schedule import Scheduler, Share
 from .thread import Thread
 from .work import Lease, Scoring, Work
@@ -283,11 +282,9 @@ class StepLoop:
         if not drawn:
             return
         logits = torch.stack([logits for _, _, logits in drawn])
-        forbid(logits, [work.allowed for _, work, _ in drawn])
-        samplings = [work.sampling for _, work, _ in drawn]
-        tokens = choose(logits, samplings, [work.draw() for _, work, _ in drawn])
-        for (thread, work, _), token in zip(drawn, tokens, strict=True):
-            self._guarded(thread, work.accept, token, thread)
+        tokens, chances = sample(logits, [work.row() for _, work, _ in drawn])
+        for row, (thread, work, _) in enumerate(drawn):
+            self._guarded(thread, work.accept, tokens[row], thread, chances.get(row))
         self.sampled += len(drawn)
 
     def _publish(self, shares: Sequence[Share]) -> None:

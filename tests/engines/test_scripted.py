@@ -195,6 +195,29 @@ async def test_sampling_is_recorded() -> None:
     assert engine.asked[0].stop == (".",)
 
 
+async def test_samples_take_their_replies_in_order() -> None:
+    engine = ScriptedEngine(["a b", Reply("c d", latency=0.01), "e f"])
+    context = await engine.start("Q")
+    found = await context.samples(3, max_tokens=2, sampling=Sampling(1.0, seed=7))
+    assert [out.text for out in found] == ["a b", "c d", "e f"]
+    assert len({asked.sampling.seed for asked in engine.asked}) == 3
+    assert engine.peak_active == 3
+
+
+async def test_a_sample_that_fails_cancels_the_others() -> None:
+    engine = ScriptedEngine([Reply("slow one", latency=60), Reply("x", error=TransientEngineError("lost"))])
+    with pytest.raises(TransientEngineError, match="lost"):
+        await (await engine.start("Q")).samples(2)
+    engine.check_integrity()
+
+
+async def test_what_needs_token_ids_is_refused() -> None:
+    context = await ScriptedEngine(["x"]).start("Q")
+    for options in ({"stop": ["a", 3]}, {"sampling": Sampling(logprobs=1)}):
+        with pytest.raises(CapabilityError, match="has no token ids or log-probabilities"):
+            await context.generate(**options)
+
+
 async def test_a_script_is_read_from_json(tmp_path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "script.json"
     path.write_text(json.dumps({"Peru": {"text": "34", "latency": 0.001}, "Chile": ["20", {"error": "lost"}]}))

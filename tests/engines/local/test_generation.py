@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from plait.engines import Choice, JsonSchema, Lark, Message, Regex, Sampling
+from plait.engines.base import seeds
 from plait.engines.local import LocalEngine
 from plait.errors import CapabilityError, ContextError, GrammarError, InputError
 
@@ -98,6 +99,73 @@ async def test_a_cut_token_is_counted(engine: LocalEngine) -> None:
     assert (out.text, len(pieces[longest]) > 1) == (whole.text[:end], True)
     assert (usage.generated, usage.pruned, usage.prompt) == (longest + 1, 1, 1)
     assert usage.live + usage.pruned == usage.prompt + usage.generated
+
+
+async def test_a_stop_token_ends_the_text_and_is_in_it(engine: LocalEngine) -> None:
+    context = await engine.start("the cat")
+    whole = await context.generate(max_tokens=12)
+    for token in set(whole.tokens):
+        out = await context.generate(max_tokens=12, stop=["never", token])
+        assert out.tokens == whole.tokens[: whole.tokens.index(token) + 1]
+        assert (out.finish, out.stop, out.context.text) == ("stop", token, context.text + out.text)
+    with pytest.raises(InputError, match="stop names token 9999"):
+        await context.generate(stop=[9999])
+
+
+async def test_the_end_of_sequence_is_no_text_as_a_stop_token_either(engine: LocalEngine) -> None:
+    eos = min(engine.tokenizer.eos)
+    context = await engine.start("the cat")
+    out = await context.generate(stop=[eos], sampling=Sampling(logit_bias={eos: 1000.0}))
+    assert (out.text, out.finish, out.stop, out.tokens) == ("", "eos", None, ())
+
+
+# ---- penalties, log-probabilities, samples
+
+
+async def test_penalties_and_biases_change_what_is_chosen(engine: LocalEngine) -> None:
+    context = await engine.start("the cat the cat the cat")
+    plain = await context.generate(max_tokens=10)
+    banned = await context.generate(max_tokens=10, sampling=Sampling(logit_bias={plain.tokens[0]: -1000.0}))
+    assert plain.tokens[0] not in banned.tokens
+    once = await context.generate(max_tokens=60, sampling=Sampling(presence_penalty=1000.0))
+    assert len(set(once.tokens)) == 60, "a token that was sampled never comes again"
+    new = await context.generate(max_tokens=60, sampling=Sampling(repetition_penalty=1e6))
+    assert not set(new.tokens) & set(context.tokens), "what the context holds is penalised too"
+    with pytest.raises(InputError, match="logit_bias names token 352"):
+        await context.generate(sampling=Sampling(logit_bias={352: 1.0}))
+
+
+async def test_log_probabilities_are_those_that_score_sums(engine: LocalEngine) -> None:
+    context = await engine.start("the cat sat")
+    grammar = Regex("[a-z ]{20}")
+    sampling = Sampling(1.2, seed=5, repetition_penalty=1.2, logprobs=3)
+    out = await context.generate(max_tokens=20, grammar=grammar, sampling=sampling)
+    assert tuple(found.token for found in out.logprobs) == out.tokens
+    assert "".join(found.text for found in out.logprobs) == out.text
+    behind = context
+    for found in out.logprobs:
+        assert len(found.best) == 3
+        assert found.best[0].logprob >= max(found.logprob, found.best[1].logprob)
+        if engine.tokenizer.encode_more(found.text) == [found.token]:
+            assert await behind.score([found.text]) == pytest.approx([found.logprob], abs=1e-9)
+        behind = await engine._append(behind, [found.token], None)
+    assert (await context.generate(max_tokens=2)).logprobs == ()
+    with pytest.raises(InputError, match="logprobs=5000 is more than the vocabulary"):
+        await context.generate(sampling=Sampling(logprobs=5000))
+
+
+async def test_samples_share_the_prefix_and_are_the_same_alone(engine: LocalEngine) -> None:
+    context = await engine.start("the cat sat on the mat and said hello to people")
+    encoded = engine.stats().encoded
+    sampling = Sampling(1.0, seed=11)
+    found = await context.samples(5, max_tokens=6, sampling=sampling)
+    assert engine.stats().encoded - encoded <= 1 + 5 * 5, "the prefix's last token once, then what each samples"
+    assert len({out.text for out in found}) > 1
+    for out, seeded in zip(found, seeds(sampling, 5), strict=True):
+        assert (await context.generate(max_tokens=6, sampling=seeded)).tokens == out.tokens
+        assert out.context.text == context.text + out.text
+    with pytest.raises(InputError, match="0 samples"):
+        await context.samples(0)
 
 
 # ---- streams
