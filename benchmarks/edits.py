@@ -43,7 +43,7 @@ def measure(folder: Path) -> Table:
 
 async def compare(name: str, path: Path) -> list[tuple[Cell, ...]]:
     """All ways on one checkpoint."""
-    async with LocalEngine.open(path, dtype="float32") as engine:
+    async with LocalEngine.open(path, dtype="float32", prefix_cache=False) as engine:
         head, cut, tail = _texts()
         opened = await engine.start(head)
         context = await (await opened.extend(cut)).extend(tail)

@@ -8,13 +8,15 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from plait.benchmarks import decode, edits
+from plait.benchmarks import countdown, decode, edits, prefix
 from plait.benchmarks.table import Table
 from plait.errors import UnknownNameError
 
 SECTIONS: dict[str, Callable[[Path], Table]] = {
     "decode": decode.measure,
     "edits": edits.measure,
+    "prefix": prefix.measure,
+    "countdown": countdown.measure,
 }
 
 

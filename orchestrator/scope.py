@@ -260,13 +260,13 @@ class Scope:
     def finish(self, value: object = None) -> None:
         """Close the node, and children left open. Idempotent."""
         if self._close(Scope.finish):
-            if self._parent is not None:
-                self._parent.meter.join(self.meter.clock)
+            self._join_parent()
             self._report(NodeFinished, summary=summarise(value) if self._shared.events.active else "")
 
     def fail(self, error: BaseException) -> None:
         """Close the node as failed; children left open are cancelled. Idempotent."""
         if self._close(Scope.cancel):
+            self._join_parent()
             blame(error, self._shared.run, self.path)
             self._report(NodeFailed, error=type(error).__name__, message=str(error))
 
@@ -346,6 +346,11 @@ class Scope:
         if self._parent is not None:
             self._parent._children.pop(self.path, None)
         return True
+
+    def _join_parent(self) -> None:
+        """What waited for this node, or for its failure, goes on after it."""
+        if self._parent is not None:
+            self._parent.meter.join(self.meter.clock)
 
     def _report(self, kind: type[NodeFinished | NodeFailed | NodeCancelled], **fields: object) -> None:
         if self._shared.events.active:

@@ -343,6 +343,23 @@ async def test_children_one_after_the_other_are_one_chain() -> None:
     assert (run.usage.generated, run.usage.steps) == (6, 6)
 
 
+async def test_a_failed_attempt_is_part_of_the_chain_that_waited_for_it() -> None:
+    async def drive(scope: Scope, question: str) -> None:
+        for attempt in (1, 2):
+            try:
+                with scope.grow("attempt", "again") as node:
+                    await node.generate(await node.start("q"))
+                    if attempt == 1:
+                        raise ToolError("no good")
+            except ToolError:
+                pass
+
+    async with driven(drive).stream("q", engine=ScriptedEngine(["a b"] * 2)) as run:
+        async for _ in run:
+            pass
+    assert (run.usage.generated, run.usage.steps) == (4, 4)
+
+
 async def test_the_critical_path_of_a_written_graph_follows_its_edges() -> None:
     @plait.graph
     def build(g: Builder, x: str) -> str:
