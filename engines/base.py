@@ -389,8 +389,12 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    async def start(self, prompt: Prompt) -> Context:
-        """A new context that holds the prompt."""
+    async def start(self, prompt: Prompt, *, adapter: str = "") -> Context:
+        """A new context that holds the prompt.
+
+        `adapter` is a LoRA adapter's folder in PEFT format, which this context and all that comes of it run with
+        (capability `adapters`).
+        """
         ...
 
     def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:

@@ -127,8 +127,10 @@ class ScriptedEngine:
     def held(self) -> int:
         return sum(not context.released for context in self._contexts)
 
-    async def start(self, prompt: Prompt) -> ScriptedContext:
+    async def start(self, prompt: Prompt, *, adapter: str = "") -> ScriptedContext:
         self._check_open()
+        if adapter:
+            raise CapabilityError(f"engine '{self._name}' takes no adapters ('{adapter}'); use engine 'local'")
         await anyio.lowlevel.checkpoint()
         return ScriptedContext(self, (), None, Usage())._append(prompt)
 

@@ -120,9 +120,9 @@ class Scope:
 
     # ---- contexts
 
-    async def start(self, prompt: Prompt) -> Context:
-        """A new context that holds the prompt."""
-        return self._made(await self.engine.start(prompt))
+    async def start(self, prompt: Prompt, *, adapter: str = "") -> Context:
+        """A new context that holds the prompt; `adapter` as in `Engine.start`."""
+        return self._made(await self.engine.start(prompt, adapter=adapter))
 
     async def extend(self, context: Context, prompt: Prompt) -> Context:
         """The context with text or messages appended."""

@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """A decoder's sizes and switches. `sliding_window` is 0 where attention sees everything."""
+    """A decoder's sizes and switches. `sliding_windows` has each layer's, 0 where its attention sees everything."""
 
     family: str
     vocab_size: int
@@ -30,7 +30,7 @@ class ModelConfig:
     max_positions: int
     norm_eps: float
     rope: rope.Rope
-    sliding_window: int
+    sliding_windows: tuple[int, ...]
     qk_norm: bool
     qkv_bias: bool
     output_bias: bool
@@ -68,7 +68,7 @@ class ModelConfig:
             max_positions=config["max_position_embeddings"],
             norm_eps=config.get("rms_norm_eps", 1e-6),
             rope=rope.Rope.from_parameters(_rope_parameters(config), head_dim),
-            sliding_window=_sliding_window(config, family),
+            sliding_windows=_sliding_windows(config, family),
             qk_norm=family.qk_norm,
             qkv_bias=has(family.qkv_bias, config),
             output_bias=has(family.output_bias, config),
@@ -78,6 +78,13 @@ class ModelConfig:
             bos_token=config.get("bos_token_id"),
             eos_tokens=_tokens(config.get("eos_token_id")),
         )
+
+    @property
+    def parameters(self) -> int:
+        """Weights, biases and norms left out."""
+        attention = 2 * self.hidden_size * self.head_dim * (self.heads + self.kv_heads)
+        tables = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        return tables + self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
 
     def kv_bytes_per_token(self, element_bytes: int = 4) -> int:
         """Pool bytes that one token takes, over all layers."""
@@ -170,10 +177,11 @@ def _rope_problems(config: Json) -> list[str]:
 
 
 def _window_problems(config: Json, family: Family) -> list[str]:
-    if len(_layer_kinds(config, family)) > 1:
-        return ["sliding window in some layers only ('layer_types', 'max_window_layers'; supported: all or none)"]
-    if unknown := _layer_kinds(config, family) - {"full_attention", "sliding_attention"}:
-        return [f"layer type '{unknown.pop()}' (supported: full_attention, sliding_attention)"]
+    kinds = _layer_kinds(config, family)
+    if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
+        return [f"layer type '{min(unknown)}' (supported: full_attention, sliding_attention)"]
+    if len(kinds) != config["num_hidden_layers"]:
+        return [f"'layer_types' names {len(kinds)} layers, 'num_hidden_layers' {config['num_hidden_layers']}"]
     return []
 
 
@@ -207,24 +215,24 @@ def _rope_parameters(config: Json) -> Json:
     return given
 
 
-def _sliding_window(config: Json, family: Family) -> int:
-    if _layer_kinds(config, family) == {"full_attention"}:
-        return 0
-    return int(config.get("sliding_window", family.default_window) or 0)
+def _sliding_windows(config: Json, family: Family) -> tuple[int, ...]:
+    window = int(config.get("sliding_window", family.default_window) or 0)
+    return tuple(window if kind == "sliding_attention" else 0 for kind in _layer_kinds(config, family))
 
 
-def _layer_kinds(config: Json, family: Family) -> set[str]:
-    """The kinds of attention that the layers have."""
+def _layer_kinds(config: Json, family: Family) -> list[str]:
+    """The kind of attention that each layer has."""
+    layers = config["num_hidden_layers"]
     if family.window == "never" or config.get("sliding_window", family.default_window) is None:
-        return {"full_attention"}
+        return ["full_attention"] * layers
     if family.window == "sliding_window":
-        return {"sliding_attention"}
+        return ["sliding_attention"] * layers
     if config.get("layer_types"):
-        return set(config["layer_types"])
+        return list(config["layer_types"])
     if not config.get("use_sliding_window", False):
-        return {"full_attention"}
+        return ["full_attention"] * layers
     first = config.get("max_window_layers", 28)
-    return {"sliding_attention" if i >= first else "full_attention" for i in range(config["num_hidden_layers"])}
+    return ["sliding_attention" if index >= first else "full_attention" for index in range(layers)]
 
 
 def _tokens(value: int | list[int] | None) -> tuple[int, ...]:

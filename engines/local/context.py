@@ -25,6 +25,7 @@ from ..base import (
 from .grammar import LocalGrammarState
 
 if TYPE_CHECKING:
+    from .adapter import Adapter
     from .chat import Conversation
     from .engine import LocalEngine
     from .generation import Generation as GenerationWork
@@ -79,6 +80,11 @@ class LocalContext:
         if self._released:
             raise ContextError(f"context of {self.length} tokens was released; keep it until its last use")
         return self._lease.holding
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """What its tokens are encoded with, beside the model's own weights."""
+        return self.holding.adapter
 
     @property
     def tokens(self) -> list[int]:

@@ -6,21 +6,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...kernels import Attention, AttentionShape, QueryBlock, StepPlan, attention
+from ...kernels import AttentionShape, QueryBlock
+from .adapter import Adapter, LowRank
 from .checkpoint import Checkpoint, device_for, dtype_for
 from .config import ModelConfig
+from .lora import LoraFiles
+from .model import LayerAttention, ModelPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer's weights, [out, in]; norms are folded into what follows. qk_norm: [heads + kv_heads, head_dim]."""
+    """One layer's weights, [out, in]; norms are folded into what follows. qk_norm: [heads + kv_heads, head_dim].
+
+    `norms` are those that stood before attention and before the MLP, in which adapters have to fold them too.
+    """
 
     qkv: Tensor
     qkv_bias: Tensor | None
@@ -31,6 +35,7 @@ class Layer:
     gate_up_bias: Tensor | None
     down: Tensor
     down_bias: Tensor | None
+    norms: tuple[Tensor, Tensor]
 
 
 class Decoder:
@@ -39,7 +44,7 @@ class Decoder:
     def __init__(
         self,
         config: ModelConfig,
-        attention: Attention[Any],
+        attention: LayerAttention,
         embedding: Tensor,
         layers: Sequence[Layer],
         norm: Tensor,
@@ -64,45 +69,50 @@ class Decoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.attention.shape.dtype
+        return self.attention.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.attention.shape.device
+        return self.attention.device
 
     def new_pool(self, slots: int) -> tuple[list[Tensor], list[Tensor]]:
         """Zeroed keys and values of every layer, each [kv_heads, slots, head_dim]."""
-        shape = (self.config.kv_heads, slots, self.config.head_dim)
-        keys = [_zeros(shape, self.dtype, self.device) for _ in self._layers]
-        return keys, [_zeros(shape, self.dtype, self.device) for _ in self._layers]
+        return self.attention.new_pool(slots)
 
-    def plan(self, blocks: Sequence[QueryBlock], slots: int) -> StepPlan:
-        """Plan one step over a pool of `slots` slots."""
-        plan: StepPlan = self.attention.plan(blocks, slots)
-        return plan
+    def plan(self, blocks: Sequence[QueryBlock], slots: int, adapters: Sequence[Adapter | None] = ()) -> ModelPlan:
+        """Plan one step over a pool of `slots` slots; `adapters`, if there are any, are those of the blocks."""
+        return self.attention.plan(blocks, slots, adapters)
 
     @torch.inference_mode()
     def forward(
-        self, ids: Tensor, plan: StepPlan, keys: Sequence[Tensor], values: Sequence[Tensor], rows: Tensor | None = None
+        self, ids: Tensor, plan: ModelPlan, keys: Sequence[Tensor], values: Sequence[Tensor], rows: Tensor | None = None
     ) -> Tensor:
         """Logits, float32 [rows, vocab], of the chosen rows (None: all). Writes the new tokens' K/V to the pool."""
         hidden = self.hidden(ids, plan, keys, values)
         return self.logits(hidden if rows is None else hidden[rows])
 
     @torch.inference_mode()
-    def hidden(self, ids: Tensor, plan: StepPlan, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    def hidden(self, ids: Tensor, plan: ModelPlan, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
         """Last hidden states, before the final norm: [rows, hidden_size]."""
-        config, rotated = self.config, self.config.heads + self.config.kv_heads
+        config, rotated, adapted = self.config, self.config.heads + self.config.kv_heads, plan.adapted
         x = self._embedding[ids]
-        for layer, layer_keys, layer_values in zip(self._layers, keys, values, strict=True):
-            qkv = F.linear(_normed(x, self._hidden_floor), layer.qkv, layer.qkv_bias)
+        for index, (layer, layer_keys, layer_values) in enumerate(zip(self._layers, keys, values, strict=True)):
+            normed = _normed(x, self._hidden_floor)
+            qkv = F.linear(normed, layer.qkv, layer.qkv_bias)
+            adapted.add(f"{index}.qkv", normed, qkv)
             qk, v = qkv.view(len(x), -1, config.head_dim).split((rotated, config.kv_heads), 1)
             if layer.qk_norm is not None:
                 qk = _normed(qk, self._head_floor) * layer.qk_norm
-            attended = self.attention.attend(plan, qk, v, layer_keys, layer_values)
+            attended = self.attention.attend(index, plan, qk, v, layer_keys, layer_values)
             x = _add_linear(x, attended, layer.output, layer.output_bias)
-            gate, up = F.linear(_normed(x, self._hidden_floor), layer.gate_up, layer.gate_up_bias).chunk(2, -1)
-            x = _add_linear(x, F.silu(gate) * up, layer.down, layer.down_bias)
+            adapted.add(f"{index}.output", attended, x)
+            normed = _normed(x, self._hidden_floor)
+            gate_up = F.linear(normed, layer.gate_up, layer.gate_up_bias)
+            adapted.add(f"{index}.gate_up", normed, gate_up)
+            gate, up = gate_up.chunk(2, -1)
+            inner = F.silu(gate) * up
+            x = _add_linear(x, inner, layer.down, layer.down_bias)
+            adapted.add(f"{index}.down", inner, x)
         return x
 
     @torch.inference_mode()
@@ -111,12 +121,9 @@ class Decoder:
         logits = F.linear(_normed(hidden, self._hidden_floor) * self._norm, self._head)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros; on a CPU numpy's, for which the system finds memory only where it is written (torch writes all of it)."""
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+    def adapter(self, directory: Path) -> Adapter:
+        """Load a LoRA adapter for this model from a PEFT folder. Raises CheckpointError."""
+        return _AdapterLoader(self.config, LoraFiles(directory), self.dtype, self.device).load(self._layers)
 
 
 def _normed(x: Tensor, floor: Tensor) -> Tensor:
@@ -139,8 +146,7 @@ class _Loader:
         self.checkpoint = checkpoint
         self.dtype = dtype
         self.device = device
-        half = config.head_dim // 2
-        self._pairs = torch.arange(config.head_dim).view(2, half).t().flatten()
+        self._pairs = _pairs(config)
 
     def load(self, kernel: str) -> Decoder:
         config = self.config
@@ -150,16 +156,19 @@ class _Loader:
         layers = [self._layer(f"model.layers.{index}") for index in range(config.layers)]
         norm = self._own(self._norm("model.norm", config.hidden_size))
         self.checkpoint.refuse_unread(except_for=["lm_head.weight"] if config.tied_embeddings else [])
-        shape = AttentionShape(
-            heads=config.heads,
-            kv_heads=config.kv_heads,
-            head_dim=config.head_dim,
-            rope=config.rope,
+        attention = LayerAttention([self._shape(window) for window in config.sliding_windows], kernel)
+        return Decoder(config, attention, embedding, layers, norm, head)
+
+    def _shape(self, window: int) -> AttentionShape:
+        return AttentionShape(
+            heads=self.config.heads,
+            kv_heads=self.config.kv_heads,
+            head_dim=self.config.head_dim,
+            rope=self.config.rope,
             dtype=self.dtype,
             device=self.device,
-            window=config.sliding_window,
+            window=window,
         )
-        return Decoder(config, attention(shape, kernel), embedding, layers, norm, head)
 
     def _layer(self, prefix: str) -> Layer:
         config = self.config
@@ -176,6 +185,7 @@ class _Loader:
             gate_up_bias=self._own(self._gate_up(f"{prefix}.mlp", "bias", ())) if config.mlp_bias else None,
             down=self._own(self._stored(f"{prefix}.mlp.down_proj.weight", size, inner)),
             down_bias=self._bias(f"{prefix}.mlp.down_proj", size) if config.mlp_bias else None,
+            norms=(before_attention, before_mlp),
         )
 
     def _qkv(self, prefix: str, kind: str, tail: tuple[int, ...]) -> Tensor:
@@ -208,3 +218,62 @@ class _Loader:
 
     def _own(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype).contiguous()
+
+
+class _AdapterLoader:
+    """Turns an adapter's pairs into changes of the decoder's fused weights, folded and reordered as those are."""
+
+    def __init__(self, config: ModelConfig, files: LoraFiles, dtype: torch.dtype, device: torch.device) -> None:
+        self.config = config
+        self.files = files
+        self.dtype = dtype
+        self.device = device
+        self._pairs = _pairs(config)
+
+    def load(self, layers: Sequence[Layer]) -> Adapter:
+        config = self.config
+        size, inner, heads = config.hidden_size, config.intermediate_size, config.heads * config.head_dim
+        parts: dict[str, list[_Change]] = {}
+        for index, layer in enumerate(layers):
+            prefix = f"model.layers.{index}"
+            before_attention, before_mlp = layer.norms
+            parts[f"{index}.qkv"] = self._qkv(f"{prefix}.self_attn", before_attention)
+            parts[f"{index}.output"] = [self._change(f"{prefix}.self_attn.o_proj", size, heads)]
+            gate_up = [self._change(f"{prefix}.mlp.{name}_proj", inner, size, before_mlp) for name in ("gate", "up")]
+            parts[f"{index}.gate_up"] = gate_up
+            parts[f"{index}.down"] = [self._change(f"{prefix}.mlp.down_proj", size, inner)]
+        self.files.refuse_unread()
+        changes = {place: low_rank for place, part in parts.items() if (low_rank := self._fused(part)) is not None}
+        return Adapter(self.files.directory, self.files.salt, changes)
+
+    def _qkv(self, prefix: str, norm: Tensor) -> list[_Change]:
+        config, found = self.config, []
+        for name, count in (("q", config.heads), ("k", config.kv_heads), ("v", config.kv_heads)):
+            a, b = self._change(f"{prefix}.{name}_proj", count * config.head_dim, config.hidden_size, norm)
+            if name != "v":
+                b = b.unflatten(0, (count, config.head_dim))[:, self._pairs].flatten(0, 1)
+            found.append((a, b))
+        return found
+
+    def _change(self, module: str, rows: int, columns: int, norm: Tensor | None = None) -> _Change:
+        """A pair of rank 0 where the adapter leaves the module alone."""
+        pair = self.files.pair(module, rows, columns)
+        if pair is None:
+            return torch.zeros(0, columns), torch.zeros(rows, 0)
+        a, b = pair
+        return (a if norm is None else a * norm.cpu()), b
+
+    def _fused(self, parts: Sequence[_Change]) -> LowRank | None:
+        """One change of the weight that holds the parts' rows one after the other."""
+        down, up = torch.cat([a for a, _ in parts]), torch.block_diag(*(b for _, b in parts))
+        if not len(down):
+            return None
+        return LowRank(down.to(self.device, self.dtype), up.to(self.device, self.dtype).contiguous())
+
+
+_Change = tuple[Tensor, Tensor]
+
+
+def _pairs(config: ModelConfig) -> Tensor:
+    """The order in which a head's elements i and i + head_dim/2 stand side by side."""
+    return torch.arange(config.head_dim).view(2, -1).t().flatten()

@@ -30,8 +30,8 @@ from ..base import (
 )
 from ..base import Generation as Finished
 from ..teamwork import check_team
+from .adapter import Adapter, AdapterCache
 from .chat import ChatTemplate, Conversation
-from .config import ModelConfig
 from .context import Ask, LocalContext
 from .decoder import Decoder
 from .edits import Edit, prune_exact, prune_shift, splice_exact, splice_shift
@@ -40,6 +40,7 @@ from .grammar import GRAMMARS, GrammarCompiler, LocalGrammarState, Matcher
 from .holding import Holding
 from .loop import StepLoop
 from .mailbox import Mailbox
+from .model import Model, ModelSizes
 from .pages import PagePool
 from .tokenizer import Tokenizer
 from .view import View
@@ -84,12 +85,13 @@ class LocalEngine:
     EMBEDDED: ClassVar[Path] = Path(__file__).parent / "embedded"
     """The checkpoint that comes with plait."""
 
-    def __init__(self, name: str, decoder: Decoder, tokenizer: Tokenizer, template: ChatTemplate, loop: StepLoop):
+    def __init__(self, name: str, decoder: Model, tokenizer: Tokenizer, template: ChatTemplate, loop: StepLoop):
         self.tokenizer = tokenizer
         self.decoder = decoder
         self._name = name
         self._template = template
         self._grammars = GrammarCompiler(tokenizer)
+        self._adapters = AdapterCache(decoder.adapter)
         self._loop = loop
         self._window = decoder.config.max_positions
         self._stop = finalize(self, loop.close)
@@ -154,6 +156,7 @@ class LocalEngine:
             grammars=GRAMMARS,
             prune=frozenset({"exact", "shift"}),
             splice=frozenset({"exact", "shift"}),
+            adapters=True,
             window=self._window,
         )
 
@@ -187,12 +190,17 @@ class LocalEngine:
         """Give up what only the prefix cache holds, and let it begin anew. Waits for the step that runs."""
         self._loop.call(self._loop.scheduler.cache.clear).result()
 
-    async def start(self, prompt: Prompt) -> LocalContext:
+    async def start(self, prompt: Prompt, *, adapter: str | Path = "") -> LocalContext:
+        """A new context that holds the prompt. `adapter` is a PEFT folder with a LoRA adapter, which the context and
+        all that comes of it are encoded with. Raises CheckpointError.
+        """
+        loaded = await anyio.to_thread.run_sync(self._adapters.get, adapter) if adapter else None
         if isinstance(prompt, str):
-            return await self._append(None, self.tokenizer.encode(prompt), None)
+            return await self._append(None, self.tokenizer.encode(prompt), None, loaded)
         text = self._template.open(prompt)
         tokens = self.tokenizer.encode_rendered(text)
-        return await self._append(None, tokens, Conversation(tuple(prompt), len(self.tokenizer.text(tokens))))
+        conversation = Conversation(tuple(prompt), len(self.tokenizer.text(tokens)))
+        return await self._append(None, tokens, conversation, loaded)
 
     def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
         check_team(self, members, work)
@@ -263,6 +271,7 @@ class LocalEngine:
             if not isinstance(other, LocalContext) or other.engine is not self:
                 raise ContextError(f"a context of another engine can't be spliced into one of '{self.name}'")
             own.append(other)
+        _check_adapters([context, *own])
         edit = splice_exact if mode == "exact" else splice_shift
         return await self._edit(context, own, lambda view, views: edit(view, views, at), pruned=0)
 
@@ -299,10 +308,14 @@ class LocalEngine:
     # ---- helpers
 
     async def _append(
-        self, context: LocalContext | None, tokens: Sequence[int], conversation: Conversation | None
+        self,
+        context: LocalContext | None,
+        tokens: Sequence[int],
+        conversation: Conversation | None,
+        adapter: Adapter | None = None,
     ) -> LocalContext:
         self._check_length(context, len(tokens))
-        work = Extension(tokens, Mailbox.here())
+        work = Extension(tokens, Mailbox.here(), adapter=adapter)
         await self.perform(context, work)
         return LocalContext(self, work.take_lease(), work.usage, conversation)
 
@@ -390,6 +403,14 @@ def _check_choice(operation: str, choice: str, supported: Sequence[str]) -> None
         raise CapabilityError(f"{operation} does not know '{choice}'; supported: {', '.join(supported)}")
 
 
+def _check_adapters(contexts: Sequence[LocalContext]) -> None:
+    """Keys and values of one adapter mean nothing to another."""
+    found = {context.holding.salt: context.adapter for context in contexts}
+    if len(found) > 1:
+        names = ", ".join(f"'{adapter.directory.name}'" if adapter else "none" for adapter in found.values())
+        raise ContextError(f"contexts with different adapters can't see each other ({names}): start all with the same")
+
+
 def parse_memory(memory: str | int) -> int:
     """Bytes of "1GiB", "512MiB" or a number. Raises InputError."""
     if isinstance(memory, int):
@@ -404,14 +425,7 @@ def parse_memory(memory: str | int) -> int:
     raise InputError(f"kv_memory {memory!r} can't be read; give bytes, or a number with one of {', '.join(_UNITS)}")
 
 
-def _threads(threads: int | Literal["auto"], config: ModelConfig, device: str) -> int:
+def _threads(threads: int | Literal["auto"], sizes: ModelSizes, device: str) -> int:
     if threads != "auto":
         return threads
-    return 1 if device == "cpu" and _parameters(config) <= _SMALL else 0
-
-
-def _parameters(config: ModelConfig) -> int:
-    size, head = config.hidden_size, config.head_dim
-    attention = 2 * size * head * (config.heads + config.kv_heads)
-    tables = config.vocab_size * size * (1 if config.tied_embeddings else 2)
-    return tables + config.layers * (attention + 3 * size * config.intermediate_size)
+    return 1 if device == "cpu" and sizes.parameters <= _SMALL else 0

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ...errors import EngineClosedError, EngineError, PlaitError
 from .cache import PrefixCache
-from .decoder import Decoder
 from .generation import Generation
 from .holding import Holding
+from .model import Model
 from .pages import PagePool
 from .sampling import sample
 from .schedule import Scheduler, Share
@@ -56,7 +56,7 @@ class StepLoop:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Model,
         pool: PagePool,
         *,
         tokens: int,
@@ -201,7 +201,7 @@ class StepLoop:
         if self._ended or self._closing:
             work.mailbox.close(EngineClosedError(self._ended or "the engine was closed"))
             return
-        start = holding if holding is not None else self.scheduler.hold()
+        start = holding if holding is not None else self.scheduler.hold(adapter=work.adapter)
         work.thread = self.scheduler.submit(start, work)
         if holding is None:
             self.scheduler.release(start)
@@ -236,7 +236,9 @@ class StepLoop:
         if not working:
             return reads
         ids = [token for share in working for token in share.thread.advance(share.count)]
-        plan = self.decoder.plan([share.thread.block() for share in working], self._slots)
+        blocks = [share.thread.block() for share in working]
+        adapters = [share.thread.holding.adapter for share in working]
+        plan = self.decoder.plan(blocks, self._slots, adapters)
         wanted = _wanted(working)
         device = self.decoder.device
         rows = torch.tensor([row for _, _, row in wanted], dtype=torch.long, device=device)

@@ -11,6 +11,7 @@ from ...usage import Usage
 from .mailbox import Mailbox
 
 if TYPE_CHECKING:
+    from .adapter import Adapter
     from .holding import Holding
     from .thread import Thread
 
@@ -41,6 +42,8 @@ class Work:
     """Tokens at the end of the own ones that are left to be encoded by whatever follows."""
     makes_context = True
     """True if a context comes of it."""
+    adapter: Adapter | None = None
+    """What a context that begins with this work is encoded with; later works take it from what they go on from."""
 
     def __init__(self, tokens: Sequence[int] = (), mailbox: Mailbox | None = None) -> None:
         self.tokens = tuple(tokens)
@@ -95,6 +98,12 @@ class Extension(Work):
     """Appends tokens. The last stays pending: a generation that follows needs its logits, and encodes it then."""
 
     held_back = 1
+
+    def __init__(
+        self, tokens: Sequence[int], mailbox: Mailbox | None = None, *, adapter: Adapter | None = None
+    ) -> None:
+        super().__init__(tokens, mailbox)
+        self.adapter = adapter
 
     @property
     def expected(self) -> int:

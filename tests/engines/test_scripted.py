@@ -244,3 +244,10 @@ def test_a_broken_script_is_refused(tmp_path, content: str | None, message: str)
 def test_tokens_joined_are_the_text() -> None:
     text = '  {"a b": 12.5}\n\n x '
     assert "".join(tokenise(text)) == text
+
+
+async def test_an_adapter_is_refused() -> None:
+    engine = ScriptedEngine(["one"])
+    assert not engine.capabilities.adapters
+    with pytest.raises(CapabilityError, match=r"takes no adapters \('lora'\); use engine 'local'"):
+        await engine.start("Count", adapter="lora")

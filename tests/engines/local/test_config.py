@@ -34,7 +34,7 @@ def test_what_a_config_leaves_out_is_what_transformers_assumes(tmp_path: Path) -
     assert config.rope.frequencies[1] == pytest.approx(10_000 ** (-2 / 16))
     assert (config.bos_token, config.eos_tokens) == (None, ())
     assert read(tmp_path, {**LLAMA, "model_type": "qwen3", "architectures": None}).head_dim == 128
-    assert read(tmp_path, {**LLAMA, "model_type": "mistral", "architectures": None}).sliding_window == 4096
+    assert read(tmp_path, {**LLAMA, "model_type": "mistral", "architectures": None}).sliding_windows == (4096, 4096)
 
 
 def test_both_styles_of_rope_settings_mean_the_same(tmp_path: Path) -> None:
@@ -46,17 +46,19 @@ def test_both_styles_of_rope_settings_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_sliding_windows_follow_the_family(tmp_path: Path) -> None:
-    def window(family: str, **config: Any) -> int:
-        return read(tmp_path, {**LLAMA, "model_type": family, "architectures": None, **config}).sliding_window
+    def windows(family: str, **config: Any) -> tuple[int, ...]:
+        return read(tmp_path, {**LLAMA, "model_type": family, "architectures": None, **config}).sliding_windows
 
-    assert window("llama", sliding_window=8) == 0
-    assert window("mistral", sliding_window=8) == 8
-    assert window("mistral", sliding_window=None) == 0
-    assert window("qwen2", sliding_window=8) == 0
-    assert window("qwen2", sliding_window=8, use_sliding_window=True, max_window_layers=0) == 8
-    assert window("qwen2", sliding_window=8, use_sliding_window=True, max_window_layers=2) == 0
-    assert window("qwen3", sliding_window=8, use_sliding_window=True, layer_types=["sliding_attention"] * 2) == 8
-    assert window("qwen3", sliding_window=None, layer_types=["full_attention"] * 2) == 0
+    mixed = ["full_attention", "sliding_attention"]
+    assert windows("llama", sliding_window=8) == (0, 0)
+    assert windows("mistral", sliding_window=8) == (8, 8)
+    assert windows("mistral", sliding_window=None) == (0, 0)
+    assert windows("qwen2", sliding_window=8) == (0, 0)
+    assert windows("qwen2", sliding_window=8, use_sliding_window=True, max_window_layers=0) == (8, 8)
+    assert windows("qwen2", sliding_window=8, use_sliding_window=True, max_window_layers=1) == (0, 8)
+    assert windows("qwen2", sliding_window=8, use_sliding_window=True, max_window_layers=2) == (0, 0)
+    assert windows("qwen3", sliding_window=8, use_sliding_window=True, layer_types=mixed) == (0, 8)
+    assert windows("qwen3", sliding_window=None, layer_types=["full_attention"] * 2) == (0, 0)
 
 
 def test_kv_bytes_count_keys_and_values_of_all_layers(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_kv_bytes_count_keys_and_values_of_all_layers(tmp_path: Path) -> None:
         ({"rope_scaling": "linear"}, "rope"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "full_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
-        ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1}, "in some layers only"),
+        ({"model_type": "qwen2", "layer_types": ["full_attention"]}, "'layer_types' names 1 layers"),
         ({"model_type": "qwen2", "layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
     ],
 )

@@ -44,8 +44,22 @@ CHECKPOINTS: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen2",
         {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0, "tie_word_embeddings": True},
     ),
+    "qwen2, sliding window from the second layer on": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    ),
     "qwen2, yarn": ("qwen2", {"rope_theta": 1e5, "rope_scaling": {k: YARN[k] for k in YARN if k != "rope_theta"}}),
     "qwen3": ("qwen3", {}),
+    "qwen3, window in the middle layer only": (
+        "qwen3",
+        {
+            "use_sliding_window": True,
+            "sliding_window": 7,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "qwen3, linear rope": ("qwen3", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
+    "mistral, llama3 rope, one key head": ("mistral", {"rope_parameters": LLAMA3, "num_key_value_heads": 1}),
     "qwen3, biases, tied, yarn": (
         "qwen3",
         {"attention_bias": True, "tie_word_embeddings": True, "rope_parameters": YARN},
@@ -114,7 +128,7 @@ def test_logits_are_those_of_transformers(tiny_checkpoint: Tiny, name: str) -> N
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
 def test_half_precision_errs_no_more_than_transformers_does(tiny_checkpoint: Tiny, family: str, dtype: str) -> None:
     """Root mean square error against float32; both compute in half precision from the same stored weights."""
     stored = getattr(torch, dtype)
@@ -139,7 +153,10 @@ def test_sharded_and_single_checkpoints_give_the_same_logits(tiny_checkpoint: Ti
 
 
 @pytest.mark.parametrize("kernel", ["torch", "reference"])
-@pytest.mark.parametrize("name", ["llama, yarn", "qwen3, biases, tied, yarn", "mistral, sliding window"])
+@pytest.mark.parametrize(
+    "name",
+    ["llama, yarn", "qwen3, biases, tied, yarn", "mistral, sliding window", "qwen3, window in the middle layer only"],
+)
 @settings(max_examples=8, deadline=None)
 @given(random=st.randoms(use_true_random=False))
 def test_any_cutting_gives_the_uncut_logits(tiny_checkpoint: Tiny, kernel: str, name: str, random: Random) -> None:
