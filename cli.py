@@ -231,6 +231,16 @@ def bench_engine(
     engine.main(only=only or (), as_json=as_json)
 
 
+@bench_app.command("orchestrator")
+def bench_orchestrator(as_json: JsonOption = False) -> None:
+    """What a node costs, beside LangGraph and pydantic-graph."""
+    _require("langgraph", "bench")
+    _require("pydantic_graph", "bench")
+    from .benchmarks import orchestrator
+
+    orchestrator.main(as_json=as_json)
+
+
 @bench_app.command("fan-out")
 def bench_fan_out(as_json: JsonOption = False) -> None:
     """Seconds of eight slow look-ups in one turn beside one, and the most in flight under a cap."""
