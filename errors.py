@@ -35,6 +35,10 @@ class FormatError(RunError):
     """A model's output does not follow the format that the recipe's driver reads."""
 
 
+class CutError(FormatError):
+    """A model's output was cut by `max_tokens` or the window before its format was complete."""
+
+
 class BlockError(FormatError):
     """A text's parallel blocks are malformed at `line` and `column`, counted from 1."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ijson
 
 from ..errors import FormatError
+from .subtasks import TextSpan
 
 if TYPE_CHECKING:
     from ..orchestrator import Scope
@@ -35,6 +37,9 @@ def _record(**properties: Any) -> dict[str, Any]:
     }
 
 
+_UP_TO_BRACKET = re.compile(r"[^\[\]]*[\[\]]|[^\[\]]+")
+
+
 @dataclass(slots=True)
 class _Task:
     """A task that is open; `scope` is the parent's until the thought, its title, has been read."""
@@ -50,11 +55,17 @@ class _Task:
 class TaskTree:
     """Opens a node when a task's thought is complete and closes it with its conclusion.
 
-    Feed it all text of the trace in order, tool results included. `call` is the tool use that waits for its result.
+    Feed it all text of the trace in order, tool results included. `call` is the tool use that waits for its result,
+    `finished` holds the lists of subtasks that ended since they were last taken: what stands between their brackets.
     """
 
     root: Scope
     answer: str | None = None
+    finished: list[TextSpan] = field(default_factory=list)
+    _grown: list[Scope] = field(default_factory=list)
+    _regrown: int = 0
+    _characters: int = 0
+    _lists: list[int] = field(default_factory=list)
     _open: list[_Task] = field(default_factory=list)
     _places: list[str] = field(default_factory=list)
     _key: str = ""
@@ -67,7 +78,9 @@ class TaskTree:
     def feed(self, text: str) -> None:
         """Read more of the trace. Raises FormatError where it is not JSON."""
         try:
-            self._parser.send(text.encode())
+            for piece in _UP_TO_BRACKET.findall(text):  # a bracket's event then comes when it has just been counted
+                self._characters += len(piece)
+                self._parser.send(piece.encode())
         except (ijson.JSONError, StopIteration) as error:
             raise FormatError(f"the task tree is not JSON: {error}") from error
 
@@ -76,10 +89,47 @@ class TaskTree:
         """The node of the innermost open task."""
         return self._open[-1].scope if self._open else self.root
 
+    def rewound(self, text: str) -> TaskTree:
+        """The tree as it was after `text`, the trace's beginning, with the nodes that it had then; later ones are
+        cancelled."""
+        tree = TaskTree(self.root, _grown=self._grown)
+        tree.feed(text)
+        tree.take_finished()
+        for scope in tree._grown[tree._regrown :]:
+            scope.cancel()
+        del tree._grown[tree._regrown :]
+        return tree
+
+    def take_finished(self) -> list[TextSpan]:
+        """The lists that ended, in order; they are given once."""
+        finished, self.finished = self.finished, []
+        return finished
+
+    @property
+    def in_parameters(self) -> bool:
+        """Whether the text ends inside the arguments of a tool."""
+        return self._value is not None
+
+    @property
+    def at_result(self) -> bool:
+        """Whether the text ends where a tool's result has to be inserted."""
+        return self._at("tooluse", "tool_result")
+
+    @property
+    def at_conclusion(self) -> bool:
+        """Whether the text ends where a task's conclusion begins."""
+        return self._at("task", "conclusion")
+
+    @property
+    def closing(self) -> str:
+        """What closes all open tasks without a finding, up to where the answer begins: at a result or conclusion."""
+        inner = '"},"conclusion":"unknown"}' if self.at_result else 'unknown"}'
+        return inner + '],"conclusion":"unknown"}' * (len(self._open) - 1) + '],"answer":"'
+
     @property
     def call(self) -> tuple[str, Any]:
-        """Tool name and parameters of the innermost open task."""
-        if not self._open or not self._open[-1].tool:
+        """Tool name and parameters of the innermost open task. Raises FormatError where no result belongs."""
+        if not self.at_result or not self._open or not self._open[-1].tool:
             raise FormatError("the task tree asks for a tool's result outside a task that names the tool")
         return self._open[-1].tool, self._open[-1].parameters
 
@@ -97,8 +147,7 @@ class TaskTree:
         elif kind in ("start_map", "start_array"):
             self._enter(kind)
         elif kind in ("end_map", "end_array"):
-            if self._places.pop() == "task":
-                self._close(self._open.pop())
+            self._leave(self._places.pop())
         elif kind == "string":
             self._text(value)
 
@@ -109,6 +158,8 @@ class TaskTree:
         if kind.startswith("end"):
             self._places.pop()
         if kind != "map_key" and self._places[-1] != "parameters":
+            if not self._open:
+                raise FormatError("the task tree has parameters outside a task")
             self._open[-1].parameters, self._value = self._value.value, None
 
     def _enter(self, kind: str) -> None:
@@ -117,6 +168,26 @@ class TaskTree:
         self._places.append(place)
         if place == "task":
             self._open.append(_Task(self.scope))
+        elif place == "tasks":
+            self._lists.append(self._characters)
+
+    def _leave(self, place: str) -> None:
+        if place == "task":
+            self._close(self._open.pop())
+        elif place == "tasks":
+            start = self._lists.pop()
+            if self._open:  # the list of all tasks isn't one of subtasks
+                self.finished.append(TextSpan(start, self._characters - 1))
+
+    def _at(self, place: str, key: str) -> bool:
+        return self._value is None and self._places[-1:] == [place] and self._key == key
+
+    def _grow(self, parent: Scope, thought: str) -> Scope:
+        """A node for a task, or the one that it got before the tree was rewound."""
+        if self._regrown == len(self._grown):
+            self._grown.append(parent.grow("task", thought))
+        self._regrown += 1
+        return self._grown[self._regrown - 1]
 
     def _close(self, task: _Task) -> None:
         if task.thought is None:
@@ -127,7 +198,7 @@ class TaskTree:
         match self._places[-1] if self._places else "", self._key:
             case "task", "thought" if self._open[-1].thought is None:
                 task = self._open[-1]
-                task.thought, task.scope = value, task.scope.grow("task", value)
+                task.thought, task.scope = value, self._grow(task.scope, value)
             case "task", "conclusion":
                 self._open[-1].conclusion = value
             case "tooluse", "tool_name":

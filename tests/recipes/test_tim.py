@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import plait
-from plait.engines.scripted import ScriptedEngine
+from plait.engines import Choice
+from plait.engines.local import LocalEngine
+from plait.engines.scripted import ALL, ScriptedEngine, tokenise
 from plait.errors import FormatError
+from plait.orchestrator import NodeCancelled, NodeNote
 from plait.recipes.task_tree import TaskTree
+from plait.tools import Tool
+from plait.usage import Usage
 
 
 def leaf(thought: str, tool: str, argument: str, value: str, conclusion: str) -> str:
@@ -56,23 +65,218 @@ async def test_nodes_grow_as_the_tree_is_written(tools: list[Any]) -> None:
     assert run.usage.calls == 3
 
 
-@pytest.mark.anyio
-async def test_a_cut_tree_is_a_named_error(tools: list[Any]) -> None:
-    with pytest.raises(plait.PlaitError, match="ended without an answer"):
-        await plait.recipes.tim(tools).run("?", engine=engine('{"reasoning":[{"thought":"a","conclusion":"b"}]'))
+# ---- what is mended
+
+
+async def mended(graph: plait.Graph[str], replies: list[str]) -> tuple[str, list[str], list[str], ScriptedEngine]:
+    """The answer, what was mended, nodes that were cancelled, and the engine."""
+    scripted, events = ScriptedEngine(replies), list[Any]()
+    answer = await graph.run("?", engine=scripted, listeners=[events.append])
+    notes = [event.data for event in events if isinstance(event, NodeNote) and event.name == "mended"]
+    cancelled = [event.path for event in events if isinstance(event, NodeCancelled)]
+    return answer, notes, cancelled, scripted
+
+
+CALL = (
+    '{"reasoning":[{"thought":"a","subtasks":[{"thought":"b",'
+    '"tooluse":{"tool_name":"TOOL","parameters":{},"tool_result":"'
+)
+REST = '"},"conclusion":"b"}],"conclusion":"a"}],"answer":"done"}'
 
 
 @pytest.mark.anyio
-async def test_broken_json_is_a_named_error(tools: list[Any]) -> None:
-    with pytest.raises(plait.PlaitError, match="not JSON"):
-        await plait.recipes.tim(tools).run("?", engine=engine('{"reasoning":[{"thought" "a"'))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("breaks", 'no \\"luck\\"'), ("hangs", "timeout of 0.05"), ("fly", "unknown tool 'fly'"), ("lookup", "query")],
+)
+async def test_what_goes_wrong_in_a_tool_is_its_result(lookup: Tool, name: str, said: str) -> None:
+    """It raises, it times out, it doesn't exist, its arguments don't fit: the trace goes on."""
+
+    @plait.tool
+    async def breaks() -> str:
+        raise ValueError('no "luck"')
+
+    @plait.tool(timeout=0.05)
+    async def hangs() -> str:
+        await anyio.sleep(60)
+        return ""
+
+    graph = plait.recipes.tim([lookup, breaks, hangs])
+    answer, notes, _, scripted = await mended(graph, [CALL.replace("TOOL", name) + REST])
+    assert (answer, notes) == ("done", [])
+    result = scripted.prompts[1].rpartition('"tool_result":"')[2]
+    assert result.startswith("error: ")
+    assert said in result
 
 
 @pytest.mark.anyio
-async def test_an_unknown_tool_is_a_named_error(tools: list[Any]) -> None:
-    trace = '{"reasoning":[{"thought":"a","tooluse":{"tool_name":"fly","parameters":{},"tool_result":"'
-    with pytest.raises(plait.PlaitError, match="'fly'"):
-        await plait.recipes.tim(tools).run("?", engine=engine(trace))
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ('"},"conclusion":"b"}],"conclusion" "a"', "not JSON"),
+        ('"},"conclusion":"b"}],"conclusion":"a"}]', "ended without an answer"),
+        ('"},"conclusion":"b"},{"conclusion":"c"}', "has no thought"),
+        ('"}},{"thought":"c","tool_result":"', "outside a task that names the tool"),
+    ],
+)
+async def test_broken_text_is_thrown_away_and_written_again(tools: list[Any], broken: str, why: str) -> None:
+    """From the last result on, sampled, because greedily it would break again."""
+    call = CALL.replace("TOOL", "lookup").replace("{}", '{"query":"people of Peru"}')
+    answer, notes, _, scripted = await mended(plait.recipes.tim(tools), [call, broken, REST])
+    assert answer == "done"
+    assert len(notes) == 1
+    assert why in notes[0]
+    assert scripted.prompts[1] == scripted.prompts[2]
+    assert [asked.sampling.temperature for asked in scripted.asked[:3]] == [0.0, 0.0, 0.7]
+
+
+@pytest.mark.anyio
+async def test_nodes_of_what_is_thrown_away_are_cancelled_and_others_stay(tools: list[Any]) -> None:
+    call = CALL.replace("TOOL", "lookup").replace("{}", '{"query":"people of Peru"}')
+    broken = '"},"conclusion":"b"},{"thought":"lost","conclusion" "c"'
+    _, _, cancelled, _ = await mended(plait.recipes.tim(tools), [call, broken, REST])
+    assert [path.rpartition("/")[2] for path in cancelled] == ["2-lost"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("replies", [['"}!', '"}!'], ["x" + " y" * 99]])
+async def test_what_can_not_be_mended_is_closed_and_the_answer_asked_for(tools: list[Any], replies: list[str]) -> None:
+    """After it broke twice, or was cut: open tasks end "unknown"."""
+    call = CALL.replace("TOOL", "lookup").replace("{}", '{"query":"people of Peru"}')
+    answer, notes, _, scripted = await mended(plait.recipes.tim(tools, max_tokens=80), [call, *replies, '34"}'])
+    assert answer == "34"
+    assert "open tasks were concluded 'unknown'" in notes[-1]
+    closed = '"tool_result":"34"},"conclusion":"unknown"}],"conclusion":"unknown"}],"answer":"'
+    assert scripted.prompts[-1].endswith(closed)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("replies", "words"),
+    [
+        (['{"reasoning":[{"thought":"a","conclusion":"b"}]'] * 2, "ended without an answer"),
+        (['{"reasoning":[{"thought" "a"'] * 2, "not JSON"),
+        (["{" + '"reasoning":[{"thought":"' + "a " * 99], r"answer \(length\); raise max_tokens=80"),
+        ([CALL.replace("TOOL", "fly"), '"}!', '"}!', "no end"], "no answer came when asked"),
+    ],
+)
+async def test_what_is_left_is_a_named_error(tools: list[Any], replies: list[str], words: str) -> None:
+    with pytest.raises(plait.PlaitError, match=words):
+        await plait.recipes.tim(tools, max_tokens=80).run("?", engine=ScriptedEngine(replies))
+
+
+# ---- what is pruned
+
+
+def nested(name: str, shape: list[Any]) -> str:
+    """A task with subtasks of that shape: each entry is the list of its own."""
+    if not shape:
+        return f'{{"thought":"{name}","conclusion":"end {name}"}}'
+    inner = ",".join(nested(f"{name}{number}", part) for number, part in enumerate(shape, 1))
+    return f'{{"thought":"{name}","subtasks":[{inner}],"conclusion":"end {name}"}}'
+
+
+def trace_of(*shapes: list[Any]) -> str:
+    tasks = ",".join(nested(name, shape) for name, shape in zip("abcdefghijklmnop", shapes, strict=False))
+    return f'{{"reasoning":[{tasks}],"answer":"done"}}'
+
+
+async def attended(trace: str, **settings: Any) -> str:
+    """What the last generation of a trace attended to."""
+    scripted = ScriptedEngine([trace])
+    await plait.recipes.tim([], minimum=0, **settings).run("?", engine=scripted)
+    return scripted.prompts[-1].rpartition("<|assistant|>")[2]
+
+
+A1, A2, B1 = nested("a1", []), nested("a2", [[]]), nested("b1", [])
+A2_CUT = '{"thought":"a2","subtasks":[],"conclusion":"end a2"}'
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("settings", "first", "second"),
+    [
+        ({"buffer": 0}, "", ""),
+        ({"buffer": 1}, "", B1),
+        ({"buffer": 2}, f"{A1},{A2_CUT}", B1),
+        ({"buffer": 3}, f"{A1},{A2}", B1),
+        ({"buffer": 0, "mode": "shift"}, "", ""),
+    ],
+)
+async def test_the_buffer_keeps_the_lists_that_finished_last(settings: Any, first: str, second: str) -> None:
+    """Lists finish in this order: a2's, a's, b's."""
+    kept = await attended(trace_of([[], [[]]], [[]]), **settings)
+    a = f'{{"thought":"a","subtasks":[{first}],"conclusion":"end a"}}'
+    assert kept == f'{{"reasoning":[{a},{{"thought":"b","subtasks":[{second}],"conclusion":"'
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+async def test_nesting_leaves_the_outermost_conclusion(depth: int) -> None:
+    shape: list[Any] = []
+    for _ in range(depth):
+        shape = [shape, []]
+    assert await attended(trace_of(shape), buffer=0) == '{"reasoning":[{"thought":"a","subtasks":[],"conclusion":"'
+
+
+@pytest.mark.anyio
+async def test_short_lists_stay() -> None:
+    scripted = ScriptedEngine([trace_of([[]], [[], []])])
+    await plait.recipes.tim([], buffer=0, minimum=20).run("?", engine=scripted)
+    assert '"subtasks":[' + nested("a1", []) + "]" in scripted.prompts[-1]
+    assert '"thought":"b","subtasks":[],' in scripted.prompts[-1]
+
+
+BUSHY: list[Any] = [[[[] for _ in range(3)] for _ in range(3)] for _ in range(3)]
+
+
+@pytest.mark.anyio
+async def test_a_trace_outgrows_the_window_tenfold() -> None:
+    trace = trace_of(*[BUSHY] * 9)
+    window = len(tokenise(trace)) // 11
+    capabilities = replace(ALL, window=window)
+    scripted = ScriptedEngine([trace], capabilities=capabilities)
+    async with plait.recipes.tim([], buffer=2, max_tokens=window).stream("?", engine=scripted) as run:
+        async for _ in run:
+            pass
+    assert run.value == "done"
+    assert run.usage.generated > 10 * window
+    assert run.usage.peak_live <= window
+    with pytest.raises(plait.PlaitError, match="window"):
+        await plait.recipes.tim([], mode="none").run("?", engine=ScriptedEngine([trace], capabilities=capabilities))
+
+
+@pytest.mark.anyio
+async def test_a_full_window_prunes_whatever_the_buffer_says() -> None:
+    trace = trace_of(*[[[], []]] * 12)
+    capabilities = replace(ALL, window=len(tokenise(trace)))
+    scripted = ScriptedEngine([trace], capabilities=capabilities)
+    assert await plait.recipes.tim([]).run("?", engine=scripted) == "done"
+
+
+def test_on_the_local_engine_live_tokens_stay_bounded(tmp_path: Path) -> None:
+    """The grammar's state goes on over the pruned parts: this one allows a single text."""
+    window = 320
+    small = shutil.copytree(LocalEngine.EMBEDDED, tmp_path / "small")
+    config = json.loads((small / "config.json").read_text())
+    (small / "config.json").write_text(json.dumps({**config, "max_position_embeddings": window}))
+    shape: list[Any] = []
+    for _ in range(4):
+        shape = [shape, shape]
+    trace = trace_of(*[shape] * 2).replace("end ", "")
+    settings: dict[str, Any] = {"buffer": 0, "mode": "exact", "max_tokens": window}
+    graph = plait.recipes.tim([], grammar=Choice((trace,)), **settings)
+
+    async def main() -> tuple[str, Usage]:
+        async with plait.open_engine(f"local:{small}") as engine, graph.stream("?", engine=engine) as run:
+            async for _ in run:
+                pass
+        return run.value, run.usage
+
+    answer, usage = anyio.run(main)
+    assert answer == "done"
+    assert usage.peak_live <= window < usage.generated / 4
+    assert usage.pruned > usage.generated - window
 
 
 # ---- the tree alone
