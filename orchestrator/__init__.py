@@ -6,6 +6,7 @@ from .builder import Builder
 from .compile import Plan, compile_graph
 from .declare import graph
 from .display import Display
+from .event_file import EventFile, read_events
 from .events import (
     Event,
     NodeCancelled,
@@ -22,12 +23,14 @@ from .graph import Graph
 from .limits import Limits
 from .run import Run
 from .scope import Driver, Outcome, Scope
+from .telemetry import Telemetry
 
 __all__ = [
     "Builder",
     "Display",
     "Driver",
     "Event",
+    "EventFile",
     "Graph",
     "Limits",
     "NodeCancelled",
@@ -43,6 +46,8 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "Scope",
+    "Telemetry",
     "compile_graph",
     "graph",
+    "read_events",
 ]
