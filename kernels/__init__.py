@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UnknownNameError
 from .base import Attention, AttentionShape, StepPlan
+from .invariant import InvariantAttention
 from .plan import KeyRun, QueryBlock
 from .reference import ReferenceAttention
 from .rope import Rope
@@ -15,6 +16,7 @@ from .torch import TorchAttention
 KERNELS: dict[str, Callable[[AttentionShape], Attention[Any]]] = {
     "reference": ReferenceAttention,
     "torch": TorchAttention,
+    "invariant": InvariantAttention,
 }
 
 
@@ -31,6 +33,7 @@ __all__ = [
     "KERNELS",
     "Attention",
     "AttentionShape",
+    "InvariantAttention",
     "KeyRun",
     "QueryBlock",
     "ReferenceAttention",

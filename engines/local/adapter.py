@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from .lora import CONFIG, WEIGHTS
+from .rows import in_blocks
 
 KEPT = 8
 """Adapters that stay loaded though no context uses them, the latest."""
@@ -28,6 +29,9 @@ class LowRank:
 
     down: Tensor
     up: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(x, self.down), self.up)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -57,12 +61,13 @@ class Adapted:
             start += count
         return cls(tuple((adapter, torch.tensor(found, device=device)) for adapter, found in rows.items()))
 
-    def add(self, place: str, x: Tensor, y: Tensor) -> None:
-        """Add to y [rows, out], what the model's weight made of x [rows, in], what the adapters make of their rows."""
+    def add(self, place: str, x: Tensor, y: Tensor, *, at_once: int = 0) -> None:
+        """Add to y [rows, out], what the model's weight made of x [rows, in], what the adapters make of their rows;
+        in blocks of `at_once` rows (0: all)."""
         for adapter, rows in self.groups:
             change = adapter.changes.get(place)
             if change is not None:
-                y.index_add_(0, rows, F.linear(F.linear(x[rows], change.down), change.up))
+                y.index_add_(0, rows, in_blocks(at_once or len(rows), change.apply, x[rows]))
 
 
 class AdapterCache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from .checkpoint import Checkpoint, device_for, dtype_for
 from .config import ModelConfig
 from .lora import LoraFiles
 from .model import LayerAttention, ModelPlan
+from .rows import RowFunction, in_blocks, steady_height
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +51,37 @@ class Decoder:
         layers: Sequence[Layer],
         norm: Tensor,
         head: Tensor,
+        *,
+        batch_invariant: bool = False,
     ) -> None:
+        """`batch_invariant`: rows are computed in blocks of one height; the kernel has to do its part."""
         self.config = config
         self.attention = attention
         self._embedding = embedding
         self._layers = tuple(layers)
         self._norm = norm
         self._head = head
+        self._batch_invariant = batch_invariant
         floor = torch.tensor(config.norm_eps, dtype=torch.promote_types(self.dtype, torch.float32), device=self.device)
-        self._hidden_floor, self._head_floor = (floor * config.hidden_size).sqrt(), (floor * config.head_dim).sqrt()
+        self._normed = partial(_normed, floor=(floor * config.hidden_size).sqrt())
+        self._head_normed = partial(_normed, floor=(floor * config.head_dim).sqrt())
 
     @classmethod
-    def load(cls, directory: str | Path, *, dtype: str = "auto", device: str = "cpu", kernel: str = "auto") -> Decoder:
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        dtype: str = "auto",
+        device: str = "cpu",
+        kernel: str = "auto",
+        batch_invariant: bool = False,
+    ) -> Decoder:
         """Load a folder in Hugging Face layout. Raises CheckpointError for anything in it that is not as it must be,
         InputError for an unknown dtype or device, UnknownNameError for an unknown kernel.
         """
         config, place = ModelConfig.from_directory(directory), device_for(device)
-        return _Loader(config, Checkpoint(directory), dtype_for(dtype, config.stored_dtype, place), place).load(kernel)
+        loader = _Loader(config, Checkpoint(directory), dtype_for(dtype, config.stored_dtype, place), place)
+        return loader.load(kernel, batch_invariant)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,32 +110,66 @@ class Decoder:
     @torch.inference_mode()
     def hidden(self, ids: Tensor, plan: ModelPlan, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
         """Last hidden states, before the final norm: [rows, hidden_size]."""
-        config, rotated, adapted = self.config, self.config.heads + self.config.kv_heads, plan.adapted
+        config, rotated, rows = self.config, self.config.heads + self.config.kv_heads, self._rows
         x = self._embedding[ids]
         for index, (layer, layer_keys, layer_values) in enumerate(zip(self._layers, keys, values, strict=True)):
-            normed = _normed(x, self._hidden_floor)
-            qkv = F.linear(normed, layer.qkv, layer.qkv_bias)
-            adapted.add(f"{index}.qkv", normed, qkv)
+            normed = rows(self._normed, x)
+            qkv = rows(_linear(layer.qkv, layer.qkv_bias), normed)
+            self._adapt(plan, f"{index}.qkv", normed, qkv)
             qk, v = qkv.view(len(x), -1, config.head_dim).split((rotated, config.kv_heads), 1)
             if layer.qk_norm is not None:
-                qk = _normed(qk, self._head_floor) * layer.qk_norm
+                qk = rows(self._head_normed, qk) * layer.qk_norm
             attended = self.attention.attend(index, plan, qk, v, layer_keys, layer_values)
-            x = _add_linear(x, attended, layer.output, layer.output_bias)
-            adapted.add(f"{index}.output", attended, x)
-            normed = _normed(x, self._hidden_floor)
-            gate_up = F.linear(normed, layer.gate_up, layer.gate_up_bias)
-            adapted.add(f"{index}.gate_up", normed, gate_up)
-            gate, up = gate_up.chunk(2, -1)
-            inner = F.silu(gate) * up
-            x = _add_linear(x, inner, layer.down, layer.down_bias)
-            adapted.add(f"{index}.down", inner, x)
+            x = rows(_added(layer.output, layer.output_bias), x, attended)
+            self._adapt(plan, f"{index}.output", attended, x)
+            normed = rows(self._normed, x)
+            gate_up = rows(_linear(layer.gate_up, layer.gate_up_bias), normed)
+            self._adapt(plan, f"{index}.gate_up", normed, gate_up)
+            inner = rows(_gated, gate_up)
+            x = rows(_added(layer.down, layer.down_bias), x, inner)
+            self._adapt(plan, f"{index}.down", inner, x)
         return x
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states, float32 (float64 in a float64 model)."""
-        logits = F.linear(_normed(hidden, self._hidden_floor) * self._norm, self._head)
+        logits = self._rows(_linear(self._head, None), self.normed(hidden))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @torch.inference_mode()
+    def normed(self, hidden: Tensor) -> Tensor:
+        """Hidden states after the final norm."""
+        return self._rows(self._normed, hidden) * self._norm
+
+    def _rows(self, function: RowFunction, *tensors: Tensor) -> Tensor:
+        """A function of rows, in which no row has a part in another's result; see `rows`."""
+        return in_blocks(self._height, function, *tensors) if self._batch_invariant else function(*tensors)
+
+    def _adapt(self, plan: ModelPlan, place: str, x: Tensor, y: Tensor) -> None:
+        """An adapter may be of any size, which was not tried out: its rows go one by one where they must be steady."""
+        plan.adapted.add(place, x, y, at_once=1 if self._batch_invariant else 0)
+
+    @cached_property
+    def _height(self) -> int:
+        """Found at the first step, under the number of threads that all steps run with."""
+        config, layer, random = self.config, self._layers[0], torch.Generator().manual_seed(0)
+
+        def row(*shape: int) -> Tensor:
+            return torch.randn(1, *shape, generator=random).to(self.device, self.dtype)
+
+        x, inner = row(config.hidden_size), row(config.intermediate_size)
+        return steady_height(
+            [
+                (self._normed, (x,)),
+                (self._head_normed, (row(config.heads + config.kv_heads, config.head_dim),)),
+                (_linear(layer.qkv, layer.qkv_bias), (x,)),
+                (_added(layer.output, layer.output_bias), (x, row(config.heads * config.head_dim))),
+                (_linear(layer.gate_up, layer.gate_up_bias), (x,)),
+                (_gated, (row(2 * config.intermediate_size),)),
+                (_added(layer.down, layer.down_bias), (x, inner)),
+                (_linear(self._head, None), (x,)),
+            ]
+        )
 
     def adapter(self, directory: Path) -> Adapter:
         """Load a LoRA adapter for this model from a PEFT folder. Raises CheckpointError."""
@@ -131,6 +181,19 @@ def _normed(x: Tensor, floor: Tensor) -> Tensor:
     exact = x.float() if x.itemsize < 4 else x
     normed: Tensor = exact / torch.linalg.vector_norm(exact, dim=-1, keepdim=True).hypot_(floor)
     return normed.to(x.dtype)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> RowFunction:
+    return partial(F.linear, weight=weight, bias=bias)
+
+
+def _added(weight: Tensor, bias: Tensor | None) -> RowFunction:
+    return partial(_add_linear, weight=weight, bias=bias)
+
+
+def _gated(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
 
 
 def _add_linear(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -148,7 +211,7 @@ class _Loader:
         self.device = device
         self._pairs = _pairs(config)
 
-    def load(self, kernel: str) -> Decoder:
+    def load(self, kernel: str, batch_invariant: bool) -> Decoder:
         config = self.config
         table = (config.vocab_size, config.hidden_size)
         embedding = self._own(self._stored("model.embed_tokens.weight", *table))
@@ -157,7 +220,7 @@ class _Loader:
         norm = self._own(self._norm("model.norm", config.hidden_size))
         self.checkpoint.refuse_unread(except_for=["lm_head.weight"] if config.tied_embeddings else [])
         attention = LayerAttention([self._shape(window) for window in config.sliding_windows], kernel)
-        return Decoder(config, attention, embedding, layers, norm, head)
+        return Decoder(config, attention, embedding, layers, norm, head, batch_invariant=batch_invariant)
 
     def _shape(self, window: int) -> AttentionShape:
         return AttentionShape(

@@ -13,13 +13,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plait.kernels import Attention, AttentionShape, KeyRun, QueryBlock, ReferenceAttention, Rope, TorchAttention
+from plait.kernels import (
+    Attention,
+    AttentionShape,
+    InvariantAttention,
+    KeyRun,
+    QueryBlock,
+    ReferenceAttention,
+    Rope,
+    TorchAttention,
+)
 from plait.kernels.partial import flash_partial, matmul_partial
 
 KERNELS: dict[str, Callable[[AttentionShape], Attention[Any]]] = {
     "reference": ReferenceAttention,
     "flash": lambda shape: TorchAttention(shape, partial=flash_partial),
     "matmul": lambda shape: TorchAttention(shape, partial=matmul_partial),
+    "invariant": InvariantAttention,
 }
 Scenes = Callable[..., Any]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5, torch.bfloat16: 6e-2, torch.float16: 8e-3}
