@@ -6,6 +6,8 @@ from .apr import apr
 from .catalog import RECIPES, Recipe, find_recipe
 from .countdown import countdown, countdown_serial
 from .dta import dta
+from .group_think import group_think
+from .hogwild import hogwild
 from .hybrid_search import hybrid_search, serial_search
 from .multiverse import multiverse
 from .tim import tim
@@ -18,6 +20,8 @@ __all__ = [
     "countdown_serial",
     "dta",
     "find_recipe",
+    "group_think",
+    "hogwild",
     "hybrid_search",
     "multiverse",
     "serial_search",

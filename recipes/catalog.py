@@ -12,6 +12,8 @@ from ..errors import UnknownNameError
 from .apr import apr
 from .countdown import countdown, countdown_serial
 from .dta import dta
+from .group_think import group_think
+from .hogwild import hogwild
 from .hybrid_search import hybrid_search, serial_search
 from .multiverse import multiverse
 from .tim import tim
@@ -70,6 +72,20 @@ _RECIPES = (
         "Adaptive Parallel Reasoning, 2025",
         "24: 3 8 1 2",
         _without_tools(countdown),
+    ),
+    Recipe(
+        "hogwild",
+        "workers who see each other's steps while they write them",
+        "Hogwild! Inference, 2025",
+        _QUESTION,
+        _without_tools(hogwild),
+    ),
+    Recipe(
+        "group_think",
+        "thinkers who see each other's lines token by token",
+        "Group Think, 2025",
+        _QUESTION,
+        _without_tools(group_think),
     ),
     Recipe(
         "multiverse",

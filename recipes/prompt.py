@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 DIRECTORY = Path(__file__).parent / "prompts"
 
 
-def conversation(prompt: str, task: str, **values: object) -> list[Message]:
-    """The opening of a recipe: its instructions as the system's message, the task as the user's."""
-    return [Message("system", render(prompt, **values)), Message("user", task)]
+def conversation(prompt: str, task: str, instructions: str = "", **values: object) -> list[Message]:
+    """The opening of a recipe: its instructions, or others in place of them, as the system's message, the task as the
+    user's."""
+    return [Message("system", instructions or render(prompt, **values)), Message("user", task)]
 
 
 def render(prompt: str, **values: object) -> str:
