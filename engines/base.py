@@ -288,11 +288,16 @@ class Context(Protocol):
         ...
 
     async def prune(self, start: int, stop: int, *, mode: Mode) -> Context:
-        """Drop the tokens [start, stop), counted in view order."""
+        """Drop the tokens [start, stop), counted in view order; later ones move up. `exact` encodes again what has seen
+        the cut, `shift` leaves it as it is. Raises ContextError for a range that doesn't fit, or that crosses the
+        boundary of a parallel group."""
         ...
 
     async def splice(self, others: Sequence[Context], *, at: Placement, mode: Mode) -> Context:
-        """Insert what the other contexts hold beyond their longest common prefix with this one."""
+        """Append what the other contexts hold beyond where they were forked from this one, or beyond what both have
+        from a third. In `sequence` each sees those before it; in `parallel` all begin at one place and see what was
+        there, none sees another, and what follows sees them all. Raises ContextError for a context of another engine.
+        """
         ...
 
     async def score(self, continuations: Sequence[str]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ class Conversation:
 
     messages: tuple[Message, ...]
     opened: int
+
+    def without(self, start: int, stop: int) -> Conversation:
+        """The same where the characters [start, stop) are gone from the text."""
+        return replace(self, opened=self.opened - max(0, min(stop, self.opened) - start))
 
 
 class ChatTemplate:

@@ -23,6 +23,7 @@ from ..base import (
     seeds,
 )
 from .grammar import LocalGrammarState
+from .lineage import Lineage
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -46,9 +47,29 @@ class Ask:
 class LocalContext:
     """A view in the engine's pool. Forking is using it twice; both then read the same pages."""
 
-    __slots__ = ("__weakref__", "_conversation", "_engine", "_lease", "_released", "_usage", "length", "position")
+    __slots__ = (
+        "__weakref__",
+        "_conversation",
+        "_engine",
+        "_lease",
+        "_released",
+        "_usage",
+        "length",
+        "lineage",
+        "position",
+    )
 
-    def __init__(self, engine: LocalEngine, lease: Lease, usage: Usage, conversation: Conversation | None) -> None:
+    def __init__(
+        self,
+        engine: LocalEngine,
+        lease: Lease,
+        usage: Usage,
+        conversation: Conversation | None,
+        *,
+        parent: LocalContext | None = None,
+        shared: int = 0,
+    ) -> None:
+        """`parent` is what it was made from, and holds the same first `shared` tokens."""
         self._engine = engine
         self._lease = lease
         self._usage = usage
@@ -57,6 +78,8 @@ class LocalContext:
         self.length = lease.holding.length
         self.position = lease.holding.next
         """The position of the next token: the length, but for tokens that stand side by side."""
+        self.lineage: Lineage = Lineage(self.length, parent.lineage if parent is not None else None, shared)
+        """What it has in common with which other contexts."""
 
     def __repr__(self) -> str:
         return f"<context of {self.length} tokens in {self._engine.name}{', released' if self._released else ''}>"
@@ -94,6 +117,10 @@ class LocalContext:
     @property
     def text(self) -> str:
         return self._engine.tokenizer.text(self.tokens)
+
+    def followed_by(self, lease: Lease, usage: Usage, conversation: Conversation | None) -> LocalContext:
+        """The context that holds more than this one."""
+        return LocalContext(self._engine, lease, usage, conversation, parent=self, shared=self.length)
 
     async def extend(self, prompt: Prompt) -> LocalContext:
         return await self._engine.extend(self, prompt)
@@ -194,7 +221,7 @@ def _generation(context: LocalContext, work: GenerationWork) -> Generation:
     assert work.finish is not None
     return Generation(
         text=work.text,
-        context=LocalContext(engine, work.take_lease(), work.usage, context.conversation),
+        context=context.followed_by(work.take_lease(), work.usage, context.conversation),
         finish=work.finish,
         usage=work.usage,
         stop=work.stop,

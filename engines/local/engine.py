@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypeVar
+from typing import ClassVar, Literal, Self
 from weakref import finalize
 
 import anyio
@@ -31,22 +31,21 @@ from ..base import (
 from ..base import Generation as Finished
 from ..teamwork import check_team
 from .adapter import Adapter, AdapterCache
+from .asking import perform
 from .chat import ChatTemplate, Conversation
 from .context import Ask, LocalContext
 from .decoder import Decoder
-from .edits import Edit, prune_exact, prune_shift, splice_exact, splice_shift
+from .editing import Editor
+from .edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
 from .generation import Generation
 from .grammar import GRAMMARS, GrammarCompiler, LocalGrammarState, Matcher
-from .holding import Holding
 from .loop import StepLoop
 from .mailbox import Mailbox
 from .model import Model, ModelSizes
 from .pages import PagePool
 from .tokenizer import Tokenizer
 from .view import View
-from .work import Extension, Lease, Reencoding, Scoring, Settling, Work
-
-T = TypeVar("T")
+from .work import Extension, Scoring, Work
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SMALL = 50_000_000
@@ -248,8 +247,7 @@ class LocalEngine:
 
     async def generation(self, context: LocalContext, ask: Ask, *, streams: bool) -> Generation:
         """A generation as it was asked for, ready to begin."""
-        if not context.length:
-            raise ContextError("can't generate from an empty context: start with a prompt")
+        _check_seen("generate from", context)
         self._check_ask(ask)
         return Generation(
             self.tokenizer,
@@ -266,9 +264,19 @@ class LocalEngine:
     async def prune(self, context: LocalContext, start: int, stop: int, mode: Mode) -> LocalContext:
         _check_choice("prune", mode, ("exact", "shift"))
         if not 0 <= start <= stop <= context.length:
-            raise ContextError(f"prune({start}, {stop}) does not fit a context of {context.length} tokens")
+            raise ContextError(
+                f"prune({start}, {stop}) does not fit a context of {context.length} tokens: "
+                "give 0 <= start <= stop <= length"
+            )
         edit = prune_exact if mode == "exact" else prune_shift
-        return await self._edit(context, (), lambda view, _: edit(view, start, stop), pruned=stop - start)
+        return await self._edit(
+            context,
+            (),
+            lambda views: edit(views[0], start, stop),
+            kept=start,
+            conversation=self._conversation_without(context, start, stop),
+            pruned=stop - start,
+        )
 
     async def splice(self, context: LocalContext, others: Sequence[Context], at: Placement, mode: Mode) -> LocalContext:
         _check_choice("splice", mode, ("exact", "shift"))
@@ -280,11 +288,14 @@ class LocalEngine:
             own.append(other)
         _check_adapters([context, *own])
         edit = splice_exact if mode == "exact" else splice_shift
-        return await self._edit(context, own, lambda view, views: edit(view, views, at), pruned=0)
+
+        def splice(views: Sequence[View]) -> Edit:
+            return edit(views[0], [_other(context, *pair) for pair in zip(own, views[1:], strict=True)], at)
+
+        return await self._edit(context, own, splice, kept=context.length, conversation=context.conversation)
 
     async def score(self, context: LocalContext, continuations: Sequence[str]) -> list[float]:
-        if not context.length:
-            raise ContextError("can't score after an empty context: start with a prompt")
+        _check_seen("score after", context)
         works = []
         for continuation in continuations:
             tokens = self.tokenizer.encode_more(continuation)
@@ -295,15 +306,7 @@ class LocalEngine:
 
     async def perform(self, context: LocalContext | None, *works: Work) -> None:
         """Do works to their end, all at once; if one fails or this is cancelled, none goes on."""
-        for work in works:
-            self.begin(context, work)
-        try:
-            for work in works:
-                await work.mailbox.take()
-        except BaseException:
-            for work in works:
-                self.cancel(work)
-            raise
+        await perform(self._loop, context.holding if context else None, *works)
 
     def begin(self, context: LocalContext | None, work: Work) -> None:
         """Hand a work to the step loop."""
@@ -324,10 +327,14 @@ class LocalEngine:
         self._check_length(context, len(tokens))
         work = Extension(tokens, Mailbox.here(), adapter=adapter)
         await self.perform(context, work)
-        return LocalContext(self, work.take_lease(), work.usage, conversation)
+        if context is None:
+            return LocalContext(self, work.take_lease(), work.usage, conversation)
+        return context.followed_by(work.take_lease(), work.usage, conversation)
 
     def _check_length(self, context: LocalContext | None, more: int) -> None:
-        length = (context.position if context else 0) + more
+        self._check_position((context.position if context else 0) + more)
+
+    def _check_position(self, length: int) -> None:
         if length > self._window:
             raise ContextLengthError(
                 f"{length} tokens do not fit the window of {self._window} of '{self.name}': cut the prompt, or prune"
@@ -360,49 +367,51 @@ class LocalEngine:
         self,
         context: LocalContext,
         others: Sequence[LocalContext],
-        edit: Callable[[View, Sequence[View]], Edit],
+        edit: Callable[[Sequence[View]], Edit],
         *,
-        pruned: int,
+        kept: int,
+        conversation: Conversation | None,
+        pruned: int = 0,
     ) -> LocalContext:
-        """Have all views encoded, edit them in the step loop's thread, and encode again what the edit asks for."""
-        holdings = [part.holding for part in (context, *others)]
-        made: Edit | None = None
-        while made is None:
-            for part in (context, *others):
-                await self.perform(part, Settling(mailbox=Mailbox.here()))
-            lease, made = await self._ask(partial(self._edited, holdings, edit))
-        view_context = LocalContext(self, lease, Usage(), context.conversation)
-        work = Reencoding(made.again, pruned=pruned, added=made.added, mailbox=Mailbox.here())
-        self._check_length(view_context, len(made.again))
-        await self.perform(view_context, work)
-        return LocalContext(self, work.take_lease(), work.usage, context.conversation)
+        """Have an edit made and what it asks for encoded; the first `kept` tokens are the context's own."""
+        started = time.monotonic()
+        editor = Editor(self._loop)
+        lease, made = await editor.make([part.holding for part in (context, *others)], edit)
+        self._check_position(made.next)
+        lease = await editor.carry_out(lease, made.again)
+        usage = Usage(
+            prompt=made.added,
+            cached=editor.cached,
+            recomputed=editor.recomputed,
+            pruned=pruned,
+            live=made.added - pruned,
+            peak_live=context.length + made.added,
+            seconds=time.monotonic() - started,
+        )
+        return LocalContext(self, lease, usage, conversation, parent=context, shared=kept)
 
-    def _edited(
-        self, holdings: Sequence[Holding], edit: Callable[[View, Sequence[View]], Edit]
-    ) -> tuple[Lease, Edit | None]:
-        """Runs in the step loop's thread. No edit if one of the views has been evicted meanwhile."""
-        scheduler = self._loop.scheduler
-        if any(holding.pending for holding in holdings):
-            return self._loop.lease(scheduler.hold()), None
-        view, *others = [holding.view for holding in holdings]
-        made = edit(view, others)
-        return self._loop.lease(scheduler.hold(made.view, adapter=holdings[0].adapter)), made
+    def _conversation_without(self, context: LocalContext, start: int, stop: int) -> Conversation | None:
+        """Its conversation after a prune."""
+        if context.conversation is None:
+            return None
+        tokens, text = context.tokens, self.tokenizer.text
+        begin, gone = len(text(tokens[:start])), len(text(tokens)) - len(text(tokens[:start] + tokens[stop:]))
+        return context.conversation.without(begin, begin + gone)
 
-    async def _ask(self, function: Callable[[], T]) -> T:
-        """What a function gives in the step loop's thread."""
-        mailbox, answers = Mailbox.here(), list[T]()
 
-        def run() -> None:
-            try:
-                answers.append(function())
-            except Exception as error:
-                mailbox.close(error)
-            else:
-                mailbox.close()
+def _check_seen(use: str, context: LocalContext) -> None:
+    if not context.length:
+        raise ContextError(f"can't {use} an empty context: start with a prompt")
+    if context.holding.ends_side_by_side:
+        raise ContextError(
+            f"can't {use} a context that ends with a parallel group, of which no token has seen every sibling: "
+            "extend it with some text first"
+        )
 
-        self._loop.tell(run)
-        await mailbox.take()
-        return answers[0]
+
+def _other(context: LocalContext, other: LocalContext, view: View) -> Other:
+    common = context.lineage.common(other.lineage)
+    return Other(view, common, stays=common == context.length)
 
 
 def _check_choice(operation: str, choice: str, supported: Sequence[str]) -> None:

@@ -73,6 +73,12 @@ class Holding:
         return view.next + len(pending)
 
     @property
+    def ends_side_by_side(self) -> bool:
+        """True if its last token is in a parallel group."""
+        view, pending = self._content
+        return not pending and view.ends_side_by_side
+
+    @property
     def evictable(self) -> bool:
         """True if it can be encoded again from its tokens, and giving it up frees a page."""
         view = self.view

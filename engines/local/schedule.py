@@ -83,6 +83,11 @@ class Scheduler:
         self.cache.add(view, holding.salt)
         return holding
 
+    def share(self, holding: Holding) -> Holding:
+        """The same holding, with one user more."""
+        holding.users += 1
+        return holding
+
     def release(self, holding: Holding) -> None:
         """One user less; without users its pages are given up to the cache."""
         holding.users -= 1
@@ -114,8 +119,7 @@ class Scheduler:
     def become(self, thread: Thread) -> Holding:
         """What a thread has made of its holding: a new one with one user, or the same if it added nothing."""
         if len(thread.own) == thread.lead:
-            thread.holding.users += 1
-            return thread.holding
+            return self.share(thread.holding)
         return self.hold(thread.view, tuple(thread.own[thread.encoded :]), adapter=thread.holding.adapter)
 
     def schedule(self) -> list[Share]:

@@ -236,7 +236,7 @@ class Thread:
         if self.tail is not None:
             return self.tail.segment
         last = self.base.spans[-1] if self.base.spans else None
-        if last is None or last.offset or last.end != self.base.next:
+        if last is None or last.offset or last.branch or last.end != self.base.next:
             return None
         segment = last.segment
         return segment if last.stop == len(segment) and not segment.written else None

@@ -5,7 +5,6 @@ Every edit is arithmetic on the host and returns a new view; no key or value mov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .segment import Segment
@@ -16,7 +15,8 @@ class Span:
     """Tokens [start, stop) of a segment, the first of them at view position `position`.
 
     `exact` says that its keys and values are what a prefill of the tokens before it would give: it hasn't moved since
-    it was encoded, and nothing that it saw has gone.
+    it was encoded, and nothing that it saw has gone. `branch` says which parallel groups it is in, outermost first, and
+    which sibling of each it belongs to: pairs of numbers (see `structure`).
     """
 
     segment: Segment
@@ -24,6 +24,7 @@ class Span:
     stop: int
     position: int
     exact: bool = True
+    branch: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -57,6 +58,7 @@ class Span:
             and self.stop == other.start
             and self.end == other.position
             and self.exact == other.exact
+            and self.branch == other.branch
         )
 
 
@@ -73,7 +75,12 @@ class View:
     @property
     def exact(self) -> bool:
         """True if this equals a fresh prefill of its tokens."""
-        return self.next == len(self) and all(span.exact for span in self.spans)
+        return self.next == len(self) and all(span.exact and not span.branch for span in self.spans)
+
+    @property
+    def ends_side_by_side(self) -> bool:
+        """True if its last token is in a parallel group: no token has seen all of the view yet."""
+        return bool(self.spans and self.spans[-1].branch)
 
     @property
     def tokens(self) -> list[int]:
@@ -109,40 +116,3 @@ class View:
                 rest.append(span.part(kept, len(span)))
             seen += len(span)
         return (head, tuple(rest)) if rest else (self, ())
-
-    def common(self, other: View) -> int:
-        """Tokens of the longest prefix that both share in storage and place."""
-        shared = 0
-        for mine, theirs in zip(self.spans, other.spans, strict=False):
-            if (mine.segment, mine.start, mine.position) != (theirs.segment, theirs.start, theirs.position):
-                break
-            shared += min(len(mine), len(theirs))
-            if len(mine) != len(theirs):
-                break
-        return shared
-
-    def without(self, start: int, stop: int) -> View:
-        """Without tokens [start, stop): later spans slide down, with the keys they have (`shift`)."""
-        if start == stop:
-            return self
-        head, _ = self.cut(start)
-        _, rest = self.cut(stop)
-        if not rest:
-            return head
-        return head.append(*(span.moved(head.next - rest[0].position) for span in rest))
-
-    def followed_by(self, pieces: Sequence[tuple[Span, ...]]) -> View:
-        """With other views' own spans after it, one after the other (`sequence`)."""
-        view = self
-        for piece in pieces:
-            view = view.append(*_placed(piece, view.next))
-        return view
-
-    def joined_by(self, pieces: Sequence[tuple[Span, ...]]) -> View:
-        """With other views' own spans side by side, all from `next`; it goes on after the longest (`parallel`)."""
-        return self.append(*(span for piece in pieces for span in _placed(piece, self.next)))
-
-
-def _placed(piece: tuple[Span, ...], position: int) -> list[Span]:
-    by = position - piece[0].position if piece else 0
-    return [span.moved(by) if by else span for span in piece]

@@ -110,26 +110,6 @@ class Extension(Work):
         return GENERATION_FOLLOWS
 
 
-class Reencoding(Extension):
-    """Appends tokens that were encoded before, after other tokens than now. `pruned` tokens are gone for good."""
-
-    def __init__(self, tokens: Sequence[int], *, pruned: int, added: int, mailbox: Mailbox | None = None) -> None:
-        """`added` of the tokens are new to the context that is edited."""
-        super().__init__(tokens, mailbox)
-        self._pruned = pruned
-        self._added = added
-
-    def account(self, thread: Thread) -> None:
-        self.usage = Usage(
-            cached=thread.cached,
-            recomputed=len(self.tokens) + thread.recomputed - thread.cached,
-            pruned=self._pruned,
-            live=self._added - self._pruned,
-            peak_live=thread.holding.length + len(self.tokens) + self._pruned,
-            seconds=time.monotonic() - self.started,
-        )
-
-
 class Settling(Work):
     """Encodes what is pending, so that the view can be edited."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from plait.engines.local import LocalEngine
@@ -92,3 +96,63 @@ def open_local() -> Callable[..., LocalEngine]:
         return LocalEngine.open(path, **{"dtype": "float64", "kv_tokens": 8192, "device": "cpu", **options})
 
     return make
+
+
+@dataclass
+class Dense:
+    """A Qwen3 model in float64, written for the tests alone: one forward pass of tokens at any positions, under any
+    mask. `run` gives logits [tokens, vocab], and for each layer keys (before they are rotated) and values, both
+    [tokens, kv_heads, head_dim]."""
+
+    config: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+    @classmethod
+    def load(cls, path: Path) -> Dense:
+        weights = {name: tensor.double() for name, tensor in load_file(path / "model.safetensors").items()}
+        return cls(json.loads((path / "config.json").read_text()), weights)
+
+    def run(
+        self, tokens: Sequence[int], positions: Sequence[int], sees: torch.Tensor
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """`sees`: [tokens, tokens], bool; whether the row's token attends to the column's."""
+        config, size = self.config, self.config["head_dim"]
+        group = config["num_attention_heads"] // config["num_key_value_heads"]
+        x, found = self.weights["model.embed_tokens.weight"][list(tokens)], []
+        for layer in range(config["num_hidden_layers"]):
+            at = f"model.layers.{layer}."
+            y = self._norm(x, at + "input_layernorm")
+            q, k, v = (self._linear(y, at + f"self_attn.{name}_proj").unflatten(-1, (-1, size)) for name in "qkv")
+            q, k = self._norm(q, at + "self_attn.q_norm"), self._norm(k, at + "self_attn.k_norm")
+            found.append((k, v))
+            q, k = self.rotated(q, positions), self.rotated(k, positions)
+            scores = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(group, 1)) / size**0.5
+            weights = scores.masked_fill(~sees, -torch.inf).softmax(-1)
+            y = torch.einsum("hqk,khd->qhd", weights, v.repeat_interleave(group, 1)).flatten(1)
+            x = x + self._linear(y, at + "self_attn.o_proj")
+            y = self._norm(x, at + "post_attention_layernorm")
+            gate, up = self._linear(y, at + "mlp.gate_proj"), self._linear(y, at + "mlp.up_proj")
+            x = x + self._linear(F.silu(gate) * up, at + "mlp.down_proj")
+        return self._linear(self._norm(x, "model.norm"), "lm_head"), found
+
+    def rotated(self, x: torch.Tensor, positions: Sequence[int]) -> torch.Tensor:
+        """`x`: [tokens, heads, head_dim], rotated as at these positions."""
+        half = self.config["head_dim"] // 2
+        frequencies = self.config.get("rope_theta", 10000.0) ** (-torch.arange(half, dtype=torch.float64) / half)
+        angles = (torch.tensor(list(positions), dtype=torch.float64)[:, None] * frequencies)[:, None]
+        low, high = x[..., :half], x[..., half:]
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
+
+    def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return x @ self.weights[name + ".weight"].T
+
+    def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        mean = x.square().mean(-1, keepdim=True)
+        return x / (mean + self.config["rms_norm_eps"]).sqrt() * self.weights[name + ".weight"]
+
+
+@pytest.fixture(scope="session")
+def dense() -> Callable[[Path], Dense]:
+    """`dense(checkpoint)`: the oracle."""
+    return Dense.load

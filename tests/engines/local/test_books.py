@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from plait.engines import Sampling
+from plait.engines.base import Placement
 from plait.engines.local.decoder import Decoder
+from plait.engines.local.edits import Other, prune_shift, splice_shift
 from plait.engines.local.generation import Generation
 from plait.engines.local.holding import Holding
 from plait.engines.local.loop import StepLoop
 from plait.engines.local.pages import PagePool
 from plait.engines.local.tokenizer import Tokenizer
+from plait.engines.local.view import View
 from plait.engines.local.work import Extension, Lease, Scoring, Settling, Work
 from plait.errors import EngineError, PoolError
 
@@ -43,6 +46,11 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             self.under_way: list[tuple[Work, list[int]]] = []
             self.written: dict[Holding, tuple[Any, list[torch.Tensor]]] = {}
 
+        @property
+        def readable(self) -> list[tuple[Lease, list[int]]]:
+            """Contexts with a last token, which has seen them as a whole."""
+            return [(lease, held) for lease, held in self.contexts if held and not lease.holding.ends_side_by_side]
+
         @rule(tokens=st.lists(st.integers(10, 40), max_size=12))
         def create(self, tokens: list[int]) -> None:
             self._begin(None, [], Extension(tokens), tokens)
@@ -53,21 +61,21 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             lease, held = data.draw(st.sampled_from(self.contexts))
             self._begin(lease, held, Extension(tokens), tokens)
 
-        @precondition(lambda self: any(held for _, held in self.contexts))
+        @precondition(lambda self: self.readable)
         @rule(
             data=st.data(), length=st.integers(0, 24), forks=st.integers(1, 3), temperature=st.sampled_from([0.0, 1.0])
         )
         def generate(self, data: st.DataObject, length: int, forks: int, temperature: float) -> None:
-            lease, held = data.draw(st.sampled_from([context for context in self.contexts if context[1]]))
+            lease, held = data.draw(st.sampled_from(self.readable))
             for seed in range(forks):
                 sampling = Sampling(temperature=temperature, seed=seed)
                 options: dict[str, Any] = {"room": 500, "max_tokens": length, "stop": ["t"], "matcher": None}
                 self._begin(lease, held, Generation(tokenizer, held[-4:], sampling=sampling, **options), [])
 
-        @precondition(lambda self: any(held for _, held in self.contexts))
+        @precondition(lambda self: self.readable)
         @rule(data=st.data(), tokens=st.lists(st.integers(10, 40), min_size=1, max_size=6))
         def score(self, data: st.DataObject, tokens: list[int]) -> None:
-            lease, held = data.draw(st.sampled_from([context for context in self.contexts if context[1]]))
+            lease, held = data.draw(st.sampled_from(self.readable))
             self._begin(lease, held, Scoring(tokens), [])
 
         @precondition(lambda self: self.contexts)
@@ -83,8 +91,14 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             view = lease.holding.view
             start = data.draw(st.integers(0, len(view)))
             stop = data.draw(st.integers(start, len(view)))
-            kept = view.without(start, stop)
-            self.contexts.append((self.loop.lease(self.loop.scheduler.hold(kept)), kept.tokens))
+            if not any(span.branch for span in view.spans):
+                self._hold(prune_shift(view, start, stop).view)
+
+        @precondition(lambda self: self.contexts)
+        @rule(data=st.data(), at=st.sampled_from(["sequence", "parallel"]))
+        def splice(self, data: st.DataObject, at: Placement) -> None:
+            view, *others = (data.draw(st.sampled_from(self.contexts))[0].holding.view for _ in range(3))
+            self._hold(splice_shift(view, [Other(other, 0, False) for other in others], at).view)
 
         @precondition(lambda self: self.contexts)
         @rule(data=st.data())
@@ -132,6 +146,9 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
         def _begin(self, lease: Lease | None, held: list[int], work: Work, tokens: list[int]) -> None:
             self.loop.submit(lease.holding if lease else None, work)
             self.under_way.append((work, held + tokens))
+
+        def _hold(self, view: View) -> None:
+            self.contexts.append((self.loop.lease(self.loop.scheduler.hold(view)), view.tokens))
 
         def _collect(self) -> None:
             """Contexts that have come of finished works hold what they must."""

@@ -14,6 +14,7 @@ from plait.engines.local import LocalEngine
 from plait.engines.local.cache import PrefixCache
 from plait.engines.local.pages import PagePool
 from plait.engines.local.segment import Segment
+from plait.engines.local.structure import joined_by, without
 from plait.engines.local.view import Span, View
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +62,7 @@ def test_the_longest_beginning_is_found_to_the_token() -> None:
     for count in range(12):
         found = storage.cache.find([*range(count), 99, 98])
         assert found.tokens == list(range(count))
-        assert found.common(long) == count, "it is the same storage"
+        assert found.spans == long.cut(count)[0].spans, "it is the same storage"
         assert found.exact
     assert storage.cache.find([7, 8]).tokens == []
 
@@ -76,10 +77,10 @@ def test_salts_do_not_see_each_other() -> None:
 def test_only_what_equals_a_fresh_prefill_is_kept() -> None:
     storage = Storage()
     view = storage.encoded(list(range(12)))
-    storage.cache.add(view.without(2, 4))
+    storage.cache.add(without(view, 2, 4))
     assert storage.cache.find([0, 1, *range(4, 12)]).tokens == []
     branch = View().append(*view.cut(8)[0].spans)
-    storage.cache.add(branch.joined_by([view.cut(8)[1], view.cut(8)[1]]))
+    storage.cache.add(joined_by(branch, [view.cut(8)[1], view.cut(8)[1]], [True, True]))
     assert storage.cache.find(list(range(12))).tokens == []
 
 
@@ -114,7 +115,7 @@ def test_the_beginning_of_a_longer_view_is_kept_once() -> None:
     long = storage.kept([6, 7, 8, 9], after=storage.cache.find(list(range(6))))
     assert storage.cache.find(list(range(10))) == long
     assert [len(pages) for pages in storage.cache.holds()] == [1, 2, 1], "blocks of 4, 4 and 2 tokens"
-    assert short.common(long) == 6
+    assert long.cut(6)[0].spans == short.cut(6)[0].spans
 
 
 @settings(max_examples=60, deadline=None)

@@ -366,10 +366,6 @@ async def test_splice_joins_forks(engine: LocalEngine) -> None:
     fresh = await engine._append(await engine.start(""), joined.tokens, None)
     assert await sequence.score([" mat"]) == pytest.approx(await fresh.score([" mat"]), abs=1e-9)
     assert (await parent.splice(forks, at="sequence", mode="shift")).position == sequence.position
-    with pytest.raises(CapabilityError, match="parallel group"):
-        await joined.prune(0, 1, mode="exact")
-    with pytest.raises(CapabilityError, match="forked where this one ends"):
-        await (await parent.extend(" grew")).splice(forks[:1], at="parallel", mode="exact")
     with pytest.raises(CapabilityError, match="prune does not know 'quick'; supported: exact, shift"):
         await parent.prune(0, 1, mode="quick")  # type: ignore[arg-type]
     with pytest.raises(ContextError, match="does not fit"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plait.engines.local.edits import prune_exact, prune_shift, splice_exact, splice_shift
+from plait.engines.local.edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
 from plait.engines.local.segment import Segment
 from plait.engines.local.view import Span, View
 
@@ -27,6 +27,15 @@ def view_of(*counts: int) -> View:
 
 def listed(view: View) -> list[tuple[int, int]]:
     return [(token, span.position + i) for span in view.spans for i, token in enumerate(span.tokens)]
+
+
+def encoded_again(edit: Edit) -> list[int]:
+    """The tokens of an edit without groups that are to be encoded."""
+    return [token for part in edit.again if isinstance(part, tuple) for token in part]
+
+
+def forks(*views: View, common: int, stays: bool = True) -> list[Other]:
+    return [Other(view, common, stays) for view in views]
 
 
 counts = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -65,41 +74,35 @@ def test_exact_prune_encodes_again_from_the_earlier_of_cut_and_first_inexact_tok
     start = data.draw(st.integers(0, len(view)))
     stop = data.draw(st.integers(start, len(view)))
     edit = prune_exact(view, start, stop)
-    assert edit.view.tokens == view.tokens[:start]
-    assert [*edit.view.tokens, *edit.again] == view.tokens[:start] + view.tokens[stop:]
+    assert edit.view.tokens == (view.tokens[:start] if start < stop else view.tokens)
+    assert [*edit.view.tokens, *encoded_again(edit)] == view.tokens[:start] + view.tokens[stop:]
     shifted = prune_shift(view, 0, min(2, len(view))).view
     again = prune_exact(shifted, len(shifted), len(shifted))
     assert len(again.view) == (0 if len(view) > 2 else len(shifted))
-    assert [*again.view.tokens, *again.again] == shifted.tokens
-
-
-@given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 9))
-def test_common_counts_what_is_shared_in_storage_and_place(shared: int, more: int, other: int) -> None:
-    segment = segment_of(shared + more)
-    short = View().append(Span(segment, 0, shared, 0))
-    long = View().append(Span(segment, 0, shared + more, 0))
-    fork = short.append(Span(segment_of(other, shared), 0, other, shared))
-    assert short.common(long) == long.common(short) == shared
-    assert long.common(fork) == shared
-    assert view_of(3).common(view_of(3)) == 0, "equal tokens are not the same storage"
+    assert [*again.view.tokens, *encoded_again(again)] == shifted.tokens
 
 
 def test_splice_in_sequence_places_own_spans_one_after_the_other() -> None:
     parent = view_of(5)
     a = parent.append(Span(segment_of(3, 5, 50), 0, 3, 5))
     b = parent.append(Span(segment_of(2, 5, 60), 0, 2, 5))
-    joined = splice_shift(parent, [a, b], "sequence").view
+    joined = splice_shift(parent, forks(a, b, common=5), "sequence").view
     assert listed(joined)[5:] == [(50, 5), (51, 6), (52, 7), (60, 8), (61, 9)]
     assert [span.exact for span in joined.spans] == [True, True, False], "the second one has moved"
-    edit = splice_exact(parent, [a, b], "sequence")
-    assert (edit.view, edit.again, edit.added) == (parent, (50, 51, 52, 60, 61), 5)
+    edit = splice_exact(parent, forks(a, b, common=5), "sequence")
+    assert edit.view.tokens == [*parent.tokens, 50, 51, 52], "the first stands where it stood, after what it saw"
+    assert (edit.again, edit.added, edit.next) == (((60, 61),), 2, 10)
+    grown = splice_exact(parent, forks(a, b, common=5, stays=False), "sequence")
+    assert (grown.view, grown.again, grown.added) == (parent, ((50, 51, 52, 60, 61),), 5)
 
 
 def test_parallel_splice_moves_nothing_and_goes_on_after_the_longest() -> None:
     parent = view_of(5)
     a = parent.append(Span(segment_of(3, 5, 50), 0, 3, 5))
     b = parent.append(Span(segment_of(2, 5, 60), 0, 2, 5))
-    joined = splice_exact(parent, [a, b], "parallel").view
+    edit = splice_exact(parent, forks(a, b, common=5), "parallel")
+    joined = edit.view
+    assert (edit.again, edit.added) == ((), 0)
     assert listed(joined)[5:] == [(50, 5), (51, 6), (52, 7), (60, 5), (61, 6)]
     assert (joined.next, len(joined)) == (8, 10)
     assert all(span.offset == 0 for span in joined.spans)
