@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
+from weakref import WeakKeyDictionary
 
 import anyio
+import anyio.lowlevel
+from anyio.lowlevel import RunVar
 
 from ..errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from ..engines.base import Engine
     from ..tools import Tool
 
 
@@ -18,7 +23,9 @@ if TYPE_CHECKING:
 class Limits:
     """How many operations (generations and tool calls) may be in flight; 0 means no limit.
 
-    `run` bounds all of them, `engine` the generations, `tools` (by name) lowers or raises a tool's own cap.
+    `run` bounds all of them, `tools` (by name) lowers or raises a tool's own cap. `engine` bounds the generations on
+    the engine, those of all runs in the event loop that share it counted: a run that finds so many in flight waits, and
+    runs that wait take turns, however much each has to do.
     """
 
     run: int = 0
@@ -34,14 +41,23 @@ class Limits:
 UNLIMITED = Limits()
 
 
-class Gates:
-    """The limiters of one run. Waiting is first come, first served."""
+class Gate(Protocol):
+    """A limiter: who holds a place is told apart by an object."""
 
-    def __init__(self, limits: Limits) -> None:
+    @property
+    def borrowed_tokens(self) -> int: ...
+    async def acquire_on_behalf_of(self, borrower: object) -> None: ...
+    def release_on_behalf_of(self, borrower: object) -> None: ...
+
+
+class Gates:
+    """The limiters of one run. Waiting is first come, first served, but for the engine's, where runs take turns."""
+
+    def __init__(self, limits: Limits, engine: Engine | None = None) -> None:
         self._limits = limits
         self._run = _limiter(limits.run)
-        self._engine = _limiter(limits.engine)
-        self._tools: dict[str, anyio.CapacityLimiter | None] = {}
+        self._engine = EngineGate(engine, limits.engine) if engine is not None and limits.engine else None
+        self._tools: dict[str, Gate | None] = {}
 
     def for_generation(self) -> Pass:
         return Pass((self._engine, self._run))
@@ -70,9 +86,9 @@ class Pass:
 
     __slots__ = ("_gates", "_held")
 
-    def __init__(self, gates: Sequence[anyio.CapacityLimiter | None]) -> None:
+    def __init__(self, gates: Sequence[Gate | None]) -> None:
         self._gates = gates
-        self._held: list[anyio.CapacityLimiter] = []
+        self._held: list[Gate] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -92,6 +108,79 @@ class Pass:
         """Idempotent."""
         while self._held:
             self._held.pop().release_on_behalf_of(self)
+
+
+class EngineGate:
+    """One run's way to an engine that others use too: at most `places` generations in flight there when one begins."""
+
+    def __init__(self, engine: Engine, places: int) -> None:
+        self._queue = _queue_of(engine)
+        self._places = places
+        self.borrowed_tokens = 0
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await self._queue.enter(self, self._places)
+        self.borrowed_tokens += 1
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self.borrowed_tokens -= 1
+        self._queue.leave()
+
+
+class _EngineQueue:
+    """Generations in flight on one engine, and those that wait, by run. Who waits next is the run longest unserved."""
+
+    def __init__(self) -> None:
+        self._flying = 0
+        self._waiting: dict[EngineGate, deque[anyio.Event]] = {}
+
+    async def enter(self, run: EngineGate, places: int) -> None:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if self._flying < places and not self._waiting:
+            self._flying += 1
+            return
+        turn = anyio.Event()
+        self._waiting.setdefault(run, deque()).append(turn)
+        self._admit()
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():  # it was its turn all the same: the next may have it
+                self.leave()
+            else:
+                self._forget(run, turn)
+            raise
+
+    def leave(self) -> None:
+        self._flying -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in whom there is room for; a run that was served goes to the end of the line."""
+        while run := next((run for run in self._waiting if self._flying < run._places), None):
+            turns = self._waiting.pop(run)
+            self._flying += 1
+            turns.popleft().set()
+            if turns:
+                self._waiting[run] = turns
+
+    def _forget(self, run: EngineGate, turn: anyio.Event) -> None:
+        turns = self._waiting[run]
+        turns.remove(turn)
+        if not turns:
+            del self._waiting[run]
+        self._admit()
+
+
+_queues: RunVar[WeakKeyDictionary[Engine, _EngineQueue]] = RunVar("plait_engine_queues")
+
+
+def _queue_of(engine: Engine) -> _EngineQueue:
+    queues = _queues.get(None)
+    if queues is None:
+        queues = WeakKeyDictionary()
+        _queues.set(queues)
+    return queues.setdefault(engine, _EngineQueue())
 
 
 def _limiter(places: int) -> anyio.CapacityLimiter | None:

@@ -32,7 +32,7 @@ class Run(Generic[T]):
         self.plan = plan
         self.events = EventLog()
         self._seed = seed
-        self._shared = Shared(self.id, engine, self.events, Gates(limits), seed)
+        self._shared = Shared(self.id, engine, self.events, Gates(limits, engine), seed)
         self._scope = Scope(self._shared)
         self._nodes = Queue(plan, self._shared, self._scope, inputs)
         self._queue = EventQueue()

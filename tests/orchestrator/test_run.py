@@ -439,6 +439,58 @@ async def test_generations_in_flight_never_exceed_the_limit() -> None:
         assert engine.peak_active == peak
 
 
+async def test_runs_that_share_an_engine_take_turns_under_its_limit() -> None:
+    order: list[str] = []
+
+    def reply(prompt: str, index: int) -> Reply:
+        order.append("large" if "large" in prompt else "small")
+        return Reply("x", latency=0.001)
+
+    engine, limits = ScriptedEngine(reply), Limits(engine=2)
+    large = plait.graph(lambda g: g.think("large", samples=200))
+    small = plait.graph(lambda g: g.think("small", samples=6))
+
+    async def start(graph: plait.Graph[Any]) -> None:
+        await graph.run(engine=engine, limits=limits)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(start, large)
+        await anyio.sleep(0.005)
+        group.start_soon(start, small)
+    assert engine.peak_active == 2
+    assert len(order) == 206
+    first = order.index("small")
+    served = order[first : first + 12]
+    assert served.count("small") in (5, 6), served  # every other place, whatever the large one still has to do
+
+
+async def test_a_run_with_a_higher_limit_is_not_held_up_by_one_with_a_lower() -> None:
+    engine = ScriptedEngine(lambda prompt, index: Reply("x", latency=0.2 if "slow" in prompt else 0.001))
+    slow = plait.graph(lambda g: g.think("slow", samples=3))
+    quick = plait.graph(lambda g: g.think("quick", samples=3))
+    ended: list[str] = []
+
+    async def start(name: str, graph: plait.Graph[Any], limit: int) -> None:
+        await graph.run(engine=engine, limits=Limits(engine=limit))
+        ended.append(name)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(start, "slow", slow, 1)
+        await anyio.sleep(0.01)
+        group.start_soon(start, "quick", quick, 2)
+    assert ended == ["quick", "slow"]
+
+
+async def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_taken() -> None:
+    engine, limits = ScriptedEngine(lambda prompt, index: Reply("x", latency=0.01)), Limits(engine=1)
+    many = plait.graph(lambda g: g.think("Go.", samples=20))
+    with anyio.move_on_after(0.03):
+        await many.run(engine=engine, limits=limits)
+    with anyio.fail_after(10):
+        assert await many.run(engine=engine, limits=limits) == ["x"] * 20
+    assert engine.peak_active == 1
+
+
 def test_a_negative_limit_is_refused() -> None:
     with pytest.raises(InputError, match="limit engine=-1 is negative"):
         Limits(engine=-1)
