@@ -123,7 +123,17 @@ class Lark:
     text: str
 
 
-Grammar: TypeAlias = JsonSchema | Regex | Choice | Lark
+@dataclass(frozen=True, slots=True)
+class Ebnf:
+    """Output follows a context-free grammar in EBNF, as llama.cpp (GBNF) and the W3C write it: `root ::= "a" root?`.
+
+    It begins at the rule `root`, or at the first one if there is none. White space counts only within quotes.
+    """
+
+    text: str
+
+
+Grammar: TypeAlias = JsonSchema | Regex | Choice | Lark | Ebnf
 
 
 @runtime_checkable

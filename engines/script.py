@@ -91,7 +91,7 @@ class ScriptedGrammar:
             raise GrammarError(f"the scripted reply {_tail(self.text)!r} does not fit its {kind}: {fault}")
 
     def fault(self) -> str:
-        """Why the text does not fit; empty where it does. Lark grammars and JSON formats are not checked."""
+        """Why the text does not fit; empty where it does. Lark and EBNF grammars and JSON formats are not checked."""
         match self.grammar:
             case JsonSchema(schema):
                 try:

@@ -50,7 +50,7 @@ Scorer: TypeAlias = Callable[[str, str], float]
 
 ALL = Capabilities(
     shared_prefix=True,
-    grammars=frozenset({"JsonSchema", "Regex", "Choice", "Lark"}),
+    grammars=frozenset({"JsonSchema", "Regex", "Choice", "Lark", "Ebnf"}),
     prune=frozenset({"exact", "shift"}),
     splice=frozenset({"exact", "shift"}),
     team=frozenset({"contiguous", "interleaved", "combined", "tokenwise"}),

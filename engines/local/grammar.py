@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import GrammarError
-from ..base import Choice, Grammar, JsonSchema, Lark, Regex
+from ..base import Choice, Ebnf, Grammar, JsonSchema, Lark, Regex
+from .ebnf import ebnf_to_lark
 from .tokenizer import Tokenizer
 
-GRAMMARS = frozenset({"JsonSchema", "Regex", "Choice", "Lark"})
+GRAMMARS = frozenset({"JsonSchema", "Regex", "Choice", "Lark", "Ebnf"})
 Mask: TypeAlias = NDArray[np.bool_]
 """Which tokens are allowed, [vocab]."""
 
@@ -174,6 +175,8 @@ def _lark(grammar: Grammar) -> str:
             return _choice(options)
         case Lark(text):
             return text
+        case Ebnf(text):
+            return ebnf_to_lark(text)
     raise GrammarError(f"unknown grammar {grammar!r}; known: {', '.join(sorted(GRAMMARS))}")
 
 
