@@ -231,6 +231,20 @@ def bench_engine(
     engine.main(only=only or (), as_json=as_json)
 
 
+@bench_app.command("coverage")
+def bench_coverage(
+    engine: EngineOption = "local",
+    members: Annotated[int, typer.Option(min=1, help="Members of a team.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Tokens that each member writes.")] = 128,
+    problems: Annotated[int, typer.Option(min=1, help="Problems of each kind.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """How much of a task teams cover beside members that don't see each other, at equal steps and at equal tokens."""
+    from .benchmarks import coverage
+
+    coverage.main(engine=engine, members=members, steps=steps, problems=problems, as_json=as_json)
+
+
 @bench_app.command("orchestrator")
 def bench_orchestrator(as_json: JsonOption = False) -> None:
     """What a node costs, beside LangGraph and pydantic-graph."""

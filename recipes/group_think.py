@@ -28,7 +28,7 @@ def group_think(
     """
     at_least(1, thinkers=thinkers, max_tokens=max_tokens)
     names = names_of(thinkers)
-    work = Teamwork(layout="tokenwise", same_step=False, step_header="\n**{name}:** ", slot=max_tokens + HEADER_ROOM)
+    work = teamwork(max_tokens)
     sampling = Sampling(temperature=temperature, top_p=top_p)
 
     async def think(scope: Scope, task: str) -> str:
@@ -45,3 +45,8 @@ def group_think(
         return g.drive(think, task=task, needs=["team:tokenwise"])
 
     return build
+
+
+def teamwork(max_tokens: int) -> Teamwork:
+    """How thinkers see each other: a slot each, and the others' tokens of the steps before."""
+    return Teamwork(layout="tokenwise", same_step=False, step_header="\n**{name}:** ", slot=max_tokens + HEADER_ROOM)

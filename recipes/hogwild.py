@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..engines import Member, Sampling, Teamwork
 from ..orchestrator import Builder, Graph, Scope, graph
 from .prompt import conversation
 from .settings import at_least
 from .teams import boxed, names_of
+
+HogwildLayout: TypeAlias = Literal["contiguous", "interleaved", "combined"]
 
 CHECK = "Quick check: am I doing redundant work? (yes/no): "
 
@@ -17,7 +19,7 @@ def hogwild(
     *,
     workers: int = 2,
     max_tokens: int = 1024,
-    layout: Literal["contiguous", "interleaved", "combined"] = "combined",
+    layout: HogwildLayout = "combined",
     check_every: int = 256,
     temperature: float = 0.6,
     top_p: float = 0.95,
@@ -36,19 +38,7 @@ def hogwild(
     """
     at_least(1, workers=workers, max_tokens=max_tokens)
     names = names_of(workers)
-    combined = layout == "combined"
-    work = Teamwork(
-        layout=layout,
-        same_step=True,
-        step_end="\n\n",
-        step_after=".?!:)]}*\"'",
-        step_header="**{name} [{step}]:** ",
-        past_header="\n\n### Past steps\n\n" if combined else "",
-        others_header="### Work in progress (others)\n\n" if combined else "",
-        own_header="\n\n<...>\n\n### Work in progress (own)\n\n" if combined else "",
-        check=CHECK if check_every else "",
-        check_every=check_every,
-    )
+    work = teamwork(layout, check_every)
     sampling = Sampling(temperature=temperature, top_p=top_p)
 
     async def collaborate(scope: Scope, task: str) -> str:
@@ -65,3 +55,20 @@ def hogwild(
         return g.drive(collaborate, task=task, needs=[f"team:{layout}"])
 
     return build
+
+
+def teamwork(layout: HogwildLayout, check_every: int) -> Teamwork:
+    """How workers see each other; only the combined layout has parts to put headers on."""
+    combined = layout == "combined"
+    return Teamwork(
+        layout=layout,
+        same_step=True,
+        step_end="\n\n",
+        step_after=".?!:)]}*\"'",
+        step_header="**{name} [{step}]:** ",
+        past_header="\n\n### Past steps\n\n" if combined else "",
+        others_header="### Work in progress (others)\n\n" if combined else "",
+        own_header="\n\n<...>\n\n### Work in progress (own)\n\n" if combined else "",
+        check=CHECK if check_every else "",
+        check_every=check_every,
+    )
