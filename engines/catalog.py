@@ -11,17 +11,20 @@ if TYPE_CHECKING:
 
     from .base import Engine
 
-NAMES = ("local", "local:MODEL_DIR", "scripted:FILE.json")
+NAMES = ("local", "local:MODEL_DIR", "transformers:MODEL_DIR", "scripted:FILE.json")
 
 
 def open_engine(name: str = "local", **options: Any) -> Engine:
-    """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `scripted:FILE.json`.
+    """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `transformers:MODEL_DIR` (the local
+    engine with a model of any family that `transformers` has and views can serve), `scripted:FILE.json`.
 
     `options` go to the engine's constructor. Raises UnknownNameError, CheckpointError, MissingExtraError.
     """
     kind, _, argument = name.partition(":")
     if kind == "local":
         return _open_local(argument, options)
+    if kind == "transformers" and argument:
+        return _open_local(argument, {"backend": "transformers", **options})
     if kind == "scripted" and argument:
         from .scripted import ScriptedEngine
 

@@ -20,7 +20,11 @@ from .rope import Rope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionShape:
-    """What a kernel must know of a model. `window` is the sliding window in view positions, 0 for none."""
+    """What a kernel must know of a model.
+
+    `window` is the sliding window in view positions, 0 for none. `softcap` c makes a score s into c·tanh(s / c), 0 for
+    none (Gemma 2, arXiv:2408.00118).
+    """
 
     heads: int
     kv_heads: int
@@ -29,6 +33,7 @@ class AttentionShape:
     dtype: torch.dtype
     device: torch.device
     window: int = 0
+    softcap: float = 0.0
 
     @property
     def group(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -20,11 +21,13 @@ Masked keys and values must be finite, and each row must see a key: flash answer
 
 
 def matmul_partial(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, *, softcap: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Works on any device; scores and output are float32 (or float64)."""
+    """Works on any device and with capped scores; scores and output are float32 (or float64)."""
     exact = torch.promote_types(q.dtype, torch.float32)
     scores = (q @ k.transpose(-1, -2)).to(exact) * scale
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
     if causal:
         mask = scores.new_full(scores.shape[-2:], -math.inf).triu_(1)
     if mask is not None:
@@ -44,8 +47,11 @@ def flash_partial(
     return output, lse
 
 
-def best_partial(device: torch.device) -> Partial:
-    """Flash on the CPU, if this torch still has its (private) operation and it answers as we rely on; else matmul."""
+def best_partial(device: torch.device, softcap: float = 0.0) -> Partial:
+    """Flash on the CPU, if this torch still has its (private) operation and it answers as we rely on; else matmul, and
+    for capped scores, which flash doesn't know."""
+    if softcap:
+        return partial(matmul_partial, softcap=softcap)
     return flash_partial if device.type == "cpu" and _flash_works() else matmul_partial
 
 

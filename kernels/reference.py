@@ -59,6 +59,8 @@ class ReferenceAttention:
             visible = self._visible(block, run)
             turned = self._turned(q, block.position - run.offset)
             score = torch.einsum("rhd,htd->hrt", turned, self._per_head(keys[:, stored].double())) * self.shape.scale
+            if self.shape.softcap:
+                score = self.shape.softcap * torch.tanh(score / self.shape.softcap)
             scores.append(score.masked_fill(~visible.to(score.device), -math.inf))
             seen_by_any = visible.any(0)[None, :, None].to(values.device)
             seen_values.append(self._per_head(values[:, stored].double().where(seen_by_any, 0.0)))

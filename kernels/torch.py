@@ -71,7 +71,7 @@ class TorchAttention:
 
     def __init__(self, shape: AttentionShape, *, partial: Partial | None = None) -> None:
         self.shape = shape
-        self._partial = partial or best_partial(shape.device)
+        self._partial = partial or best_partial(shape.device, shape.softcap)
 
     # ---- planning
 

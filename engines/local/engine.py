@@ -32,9 +32,9 @@ from ..base import Generation as Finished
 from ..teamwork import check_team
 from .adapter import Adapter, AdapterCache
 from .asking import perform
+from .backends import KINDS, Backend, load_model
 from .chat import ChatTemplate, Conversation
 from .context import Ask, LocalContext
-from .decoder import Decoder
 from .editing import Editor
 from .edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
 from .generation import Generation
@@ -101,6 +101,7 @@ class LocalEngine:
         cls,
         path: str | Path = EMBEDDED,
         *,
+        backend: Backend = "decoder",
         dtype: str = "auto",
         device: str = "auto",
         kernel: str = "auto",
@@ -113,7 +114,7 @@ class LocalEngine:
         batch_invariant: bool = False,
         prefix_cache: bool = True,
     ) -> LocalEngine:
-        """Load a checkpoint in Hugging Face layout and start its step loop.
+        """Load a checkpoint in Hugging Face layout and start its step loop. `backend` says who computes the model.
 
         The KV pool takes `kv_memory` ("1GiB", or bytes), or holds `kv_tokens` tokens if that is given. A step encodes
         up to `step_tokens` tokens of at most `max_batch` threads. `threads` is torch's number of threads, which is the
@@ -132,7 +133,9 @@ class LocalEngine:
         if batch_invariant and kernel not in ("auto", "invariant"):
             raise InputError(f"kernel '{kernel}' is not batch-invariant; leave it out, or take 'invariant'")
         kernel = "invariant" if batch_invariant else kernel
-        decoder = Decoder.load(directory, dtype=dtype, device=place, kernel=kernel, batch_invariant=batch_invariant)
+        decoder = load_model(
+            backend, directory, dtype=dtype, device=place, kernel=kernel, batch_invariant=batch_invariant
+        )
         config = decoder.config
         tokenizer = Tokenizer.load(directory, vocabulary=config.vocab_size, eos=config.eos_tokens)
         tokens = kv_tokens or parse_memory(kv_memory) // config.kv_bytes_per_token(decoder.dtype.itemsize)
@@ -147,7 +150,7 @@ class LocalEngine:
             threads=_threads(threads, config, decoder.device.type),
             prefix_cache=prefix_cache,
         )
-        return cls(f"local:{directory.name}", decoder, tokenizer, ChatTemplate.load(directory), loop)
+        return cls(f"{KINDS[backend]}:{directory.name}", decoder, tokenizer, ChatTemplate.load(directory), loop)
 
     @property
     def name(self) -> str:
