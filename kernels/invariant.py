@@ -63,7 +63,7 @@ class InvariantAttention:
 
     def __init__(self, shape: AttentionShape) -> None:
         self.shape = shape
-        self._partial = best_partial(shape.device)
+        self._partial = best_partial(shape.device, shape.softcap)
         self._turn = lru_cache(_TURNS_KEPT)(self._turn_to)
 
     def plan(self, blocks: Sequence[QueryBlock], slots: int) -> InvariantPlan:

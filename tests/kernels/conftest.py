@@ -119,6 +119,8 @@ class Scene:
         q = torch.view_as_complex(thread.q[j].unflatten(-1, (-1, 2)).contiguous())
         pairs = q[None] * turn[:, None] * torch.view_as_complex(k.unflatten(-1, (-1, 2)).contiguous()).conj()
         scores = pairs.real.sum(-1) * self.shape.rope.scale**2 / math.sqrt(self.shape.head_dim)
+        if self.shape.softcap:
+            scores = self.shape.softcap * (scores / self.shape.softcap).tanh()
         return torch.einsum("th,thd->hd", scores.softmax(0), v)
 
 

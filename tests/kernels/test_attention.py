@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plait.kernels import KERNELS as PLAIT_KERNELS
 from plait.kernels import (
     Attention,
     AttentionShape,
@@ -90,6 +91,20 @@ def test_the_reference_never_reads_an_unused_slot(random_scene: Scenes, random: 
 def test_old_contents_of_unused_slots_do_not_matter(random_scene: Scenes, kernel: str, random: Random) -> None:
     scene = random_scene(random, torch.float64)
     assert torch.equal(run(kernel, scene, fill=0.0)[0], run(kernel, scene, fill=1e6)[0])
+
+
+@pytest.mark.parametrize("kernel", PLAIT_KERNELS)
+@settings(max_examples=15, deadline=None)
+@given(random=st.randoms(use_true_random=False), window=st.sampled_from([0, 4]))
+def test_capped_scores_equal_dense_attention(random_scene: Scenes, kernel: str, random: Random, window: int) -> None:
+    """Gemma 2's soft cap, in every kernel, partial results merged."""
+    scene = random_scene(random, torch.float64, window=window)
+    plain = scene.expected()
+    scene.shape = replace(scene.shape, softcap=0.7)
+    made = PLAIT_KERNELS[kernel](scene.shape)
+    output = made.attend(made.plan(scene.blocks(), scene.slots), *scene.inputs(), *scene.pool(0.0))
+    assert torch.allclose(output, scene.expected(), atol=1e-10)
+    assert torch.equal(plain, scene.expected()) or not torch.allclose(output, plain, atol=1e-6)
 
 
 @pytest.mark.gpu
