@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from . import recipes, tools
     from .engines import open_engine
     from .errors import PlaitError
-    from .orchestrator import Builder, Graph, Limits, Outcome, Scope, graph
+    from .orchestrator import (
+        Builder,
+        Graph,
+        Limits,
+        Outcome,
+        Question,
+        Scope,
+        Settled,
+        all_of,
+        any_of,
+        graph,
+        k_of,
+        settled,
+    )
     from .tools import tool
 
 _HOME = {
@@ -23,9 +36,15 @@ _HOME = {
     "Limits": "orchestrator",
     "Outcome": "orchestrator",
     "PlaitError": "errors",
+    "Question": "orchestrator",
     "Scope": "orchestrator",
+    "Settled": "orchestrator",
+    "all_of": "orchestrator",
+    "any_of": "orchestrator",
     "graph": "orchestrator",
+    "k_of": "orchestrator",
     "open_engine": "engines",
+    "settled": "orchestrator",
     "tool": "tools",
 }
 _MODULES = {"recipes", "tools"}
@@ -36,11 +55,17 @@ __all__ = [
     "Limits",
     "Outcome",
     "PlaitError",
+    "Question",
     "Scope",
+    "Settled",
     "__version__",
+    "all_of",
+    "any_of",
     "graph",
+    "k_of",
     "open_engine",
     "recipes",
+    "settled",
     "tool",
     "tools",
 ]

@@ -31,6 +31,10 @@ class NodeTimeoutError(RunError):
     """A node or a tool call took longer than its `timeout`."""
 
 
+class JoinError(RunError):
+    """Too many of several that ran side by side have failed for their join; `__cause__` is the first failure."""
+
+
 class FormatError(RunError):
     """A model's output does not follow the format that the recipe's driver reads."""
 

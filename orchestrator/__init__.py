@@ -20,18 +20,23 @@ from .events import (
     RunStarted,
 )
 from .graph import Graph
+from .joins import Failure, Join, Settled, all_of, any_of, k_of, settled
 from .limits import Limits
+from .question import Answer, Question
 from .run import Run
 from .scope import Driver, Outcome, Scope
 from .telemetry import Telemetry
 
 __all__ = [
+    "Answer",
     "Builder",
     "Display",
     "Driver",
     "Event",
     "EventFile",
+    "Failure",
     "Graph",
+    "Join",
     "Limits",
     "NodeCancelled",
     "NodeFailed",
@@ -41,13 +46,19 @@ __all__ = [
     "NodeText",
     "Outcome",
     "Plan",
+    "Question",
     "Run",
     "RunFailed",
     "RunFinished",
     "RunStarted",
     "Scope",
+    "Settled",
     "Telemetry",
+    "all_of",
+    "any_of",
     "compile_graph",
     "graph",
+    "k_of",
     "read_events",
+    "settled",
 ]

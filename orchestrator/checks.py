@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import GraphError
-from .graph import Graph, Node, Think, edges_of
+from .compound import Loop, continued_inputs, flow, passes_contexts
+from .graph import Argument, Edge, Fixed, Graph, Node, edges_of
 from .ref import describe_node
 
 
@@ -20,30 +21,74 @@ def check_graph(graph: Graph[Any]) -> None:
             )
         nodes[node.name] = node
     for node in graph.nodes:
-        _check_ends(graph, node, nodes)
+        _check_sources(graph, node, nodes)
     _check_order(graph, nodes)
+    for node in graph.nodes:
+        _check_contexts(graph, node)
 
 
-def _check_ends(graph: Graph[Any], node: Node, nodes: dict[str, Node]) -> None:
+def _check_sources(graph: Graph[Any], node: Node, nodes: dict[str, Node]) -> None:
     for source in sorted(node.sources - nodes.keys()):
         how = "comes after" if source == node.after else "reads the value of"
         raise GraphError(
             f"graph '{graph.name}': {describe_node(node)} {how} '{source}', which is no node of the graph; "
             f"nodes: {', '.join(nodes)}"
         )
-    if not node.after:
-        return
-    parent = nodes[node.after]
-    if not isinstance(parent, Think):
+
+
+def _check_contexts(graph: Graph[Any], node: Node) -> None:
+    """Contexts come from thoughts, one to each who continues it."""
+    if node.after:
+        _check_after(graph, node, graph[node.after])
+    for _, inner in passes_contexts(node):
+        for name, reader in continued_inputs(inner).items():
+            _check_context(graph, node, name, reader)
+    if isinstance(node, Loop) and node.carried in continued_inputs(node.body):
+        _check_carried(graph, node)
+
+
+def _check_after(graph: Graph[Any], node: Node, parent: Node) -> None:
+    """A node continues one context."""
+    match flow(graph, Edge(parent.name)):
+        case "none":
+            raise GraphError(
+                f"graph '{graph.name}': {describe_node(node)} comes after {describe_node(parent)}, which has no "
+                "context to continue; only thoughts have; pass its value in braces instead"
+            )
+        case "many":
+            count = getattr(parent, "samples", "several")
+            raise GraphError(
+                f"graph '{graph.name}': {describe_node(node)} comes after {describe_node(parent)}, which has "
+                f"{count} contexts; continue a thought with one, or g.select one of them"
+            )
+
+
+def _check_context(graph: Graph[Any], node: Node, name: str, reader: Node) -> None:
+    """A context flows into an input that is continued inside."""
+    argument = node.arguments.get(name)
+    if argument is None or flow(graph, argument) != "one":
+        given = "its default" if argument is None else _describe(graph, argument)
         raise GraphError(
-            f"graph '{graph.name}': {describe_node(node)} comes after {describe_node(parent)}, which has no context "
-            "to continue; only thoughts have; pass its value in braces instead"
+            f"graph '{graph.name}': {describe_node(reader)} continues the context that comes with input '{name}', "
+            f"but {describe_node(node)} gives it {given}, which has no context; give it a thought"
         )
-    if parent.samples > 1:
+
+
+def _check_carried(graph: Graph[Any], node: Loop) -> None:
+    """A context flows from round to round where the body continues it."""
+    body = node.body
+    if flow(body, body.result) != "one":
         raise GraphError(
-            f"graph '{graph.name}': {describe_node(node)} comes after {describe_node(parent)}, which has "
-            f"{parent.samples} contexts (samples); continue a thought with one"
+            f"graph '{graph.name}': the body of {describe_node(node)} continues the context that comes with "
+            f"'{node.carried}', but its result, {_describe(body, body.result)}, has none for the next round; "
+            "return a thought"
         )
+
+
+def _describe(graph: Graph[Any], argument: Argument) -> str:
+    if isinstance(argument, Edge) and graph.find(argument.node):
+        return describe_node(graph[argument.node])
+    return f"the value {argument.value!r:.60}" if isinstance(argument, Fixed) else "a list"
 
 
 def _check_order(graph: Graph[Any], nodes: dict[str, Node]) -> None:
@@ -52,7 +97,7 @@ def _check_order(graph: Graph[Any], nodes: dict[str, Node]) -> None:
     if missing:
         raise GraphError(f"graph '{graph.name}' ({graph.where}) returns '{missing[0]}', which is no node of the graph")
     used = set(ends)
-    for node in reversed(_ordered(graph, nodes)):
+    for node in reversed(ordered(graph)):
         if node.name in used:
             used |= node.sources
     for node in graph.nodes:
@@ -63,12 +108,12 @@ def _check_order(graph: Graph[Any], nodes: dict[str, Node]) -> None:
             )
 
 
-def _ordered(graph: Graph[Any], nodes: dict[str, Node]) -> list[Node]:
-    """The nodes, each after those that it waits for; nearly always as they were written."""
+def ordered(graph: Graph[Any]) -> list[Node]:
+    """The nodes, each after those that it waits for; nearly always as they were written. Raises GraphError."""
     before: set[str] = set()
     for node in graph.nodes:
         if not node.sources <= before:
-            return _sorted(graph, nodes)
+            return _sorted(graph, {node.name: node for node in graph.nodes})
         before.add(node.name)
     return list(graph.nodes)
 

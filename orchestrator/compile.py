@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..engines.base import Capabilities, Engine
 from ..errors import GraphError
-from .graph import Call, Drive, Graph, Map, Node, Think
+from .checks import ordered
+from .compound import Ask, Loop, Select, Team, continued_inputs, graphs_in, passes_contexts
+from .graph import Argument, Call, Drive, Edge, Graph, Map, Node, Think, edges_of
 from .nodes import runs_in_place
 from .ref import describe_node
+from .regions import Region, find_regions
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run does: who waits for whom, and who reads whose context last.
 
-    `sources` are the nodes that a node waits for, `readers` those that wait for it, `continued` those that continue its
-    context: it is released when the last of them has run. `in_place` are plain functions, which need no task.
+    `sources` are the nodes that a node waits for, `readers` those that wait for it. `continued` are the nodes that read
+    its context ("" is the graph's result): it is released when the last of them has run; `contexts` are the nodes whose
+    context a node reads. `in_place` are plain functions, which need no task. `inner` are the plans of the graphs that a
+    node holds, `regions` what an item of a gather alone needs.
     """
 
     graph: Graph[Any]
@@ -27,7 +32,10 @@ class Plan:
     sources: Mapping[str, tuple[str, ...]]
     readers: Mapping[str, tuple[str, ...]]
     continued: Mapping[str, tuple[str, ...]]
+    contexts: Mapping[str, tuple[str, ...]]
     in_place: frozenset[str]
+    inner: Mapping[str, Mapping[str, Plan]]
+    regions: Mapping[str, Region]
 
     @property
     def needs_engine(self) -> bool:
@@ -58,17 +66,29 @@ class Plan:
 
 def compile_graph(graph: Graph[Any], engine: Engine | None) -> Plan:
     """Plan a run of the graph on the engine. Raises GraphError where the engine can't do what a node needs."""
+    for name, node in continued_inputs(graph).items():
+        raise GraphError(
+            f"graph '{graph.name}': {describe_node(node)} continues the context that comes with input '{name}', which "
+            "has none when the graph is run by itself; use the graph in another (g.subgraph, g.loop, g.branch)"
+        )
+    return _plan(graph, engine, gives_context=False)
+
+
+def _plan(graph: Graph[Any], engine: Engine | None, *, gives_context: bool) -> Plan:
     nodes = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
         _check_needs(graph, node, engine)
     sources = {node.name: tuple(sorted(node.sources)) for node in graph.nodes}
     readers: dict[str, list[str]] = {name: [] for name in nodes}
-    continued: dict[str, list[str]] = {name: [] for name in nodes}
     for node in graph.nodes:
         for source in sources[node.name]:
             readers[source].append(node.name)
-        if node.after:
-            continued[node.after].append(node.name)
+    in_order = ordered(graph)
+    continued = _context_readers(graph, in_order, gives_context)
+    contexts: dict[str, list[str]] = {name: [] for name in nodes}
+    for source, found in continued.items():
+        for name in filter(None, found):
+            contexts[name].append(source)
     return Plan(
         graph=graph,
         engine=engine.name if engine else "",
@@ -76,12 +96,77 @@ def compile_graph(graph: Graph[Any], engine: Engine | None) -> Plan:
         sources=sources,
         readers={name: tuple(found) for name, found in readers.items()},
         continued={name: tuple(found) for name, found in continued.items()},
+        contexts={name: tuple(found) for name, found in contexts.items() if found},
         in_place=frozenset(node.name for node in graph.nodes if runs_in_place(node)),
+        inner={
+            node.name: {
+                label: _plan(inner, engine, gives_context=_gives_context(node, label, bool(continued[node.name])))
+                for label, inner in held
+            }
+            for node in graph.nodes
+            if (held := list(graphs_in(node)))
+        },
+        regions=find_regions(graph, in_order),
     )
 
 
+def _context_readers(graph: Graph[Any], in_order: Sequence[Node], gives_context: bool) -> dict[str, list[str]]:
+    """Who reads the context of each node, found from the end: what nobody continues is not kept."""
+    found: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
+
+    def read(argument: Argument | None, reader: str) -> None:
+        for edge in edges_of(argument) if argument is not None else ():
+            if not edge.path and reader not in found[edge.node]:
+                found[edge.node].append(reader)
+
+    if gives_context:
+        read(graph.result, "")
+    for node in reversed(in_order):
+        if node.after:
+            read(Edge(node.after), node.name)
+        if isinstance(node, Select) and found[node.name]:
+            read(node.arguments[node.over], node.name)
+        for label, inner in passes_contexts(node):
+            for name in _wanted(inner, _gives_context(node, label, bool(found[node.name]))):
+                read(node.arguments.get(name), node.name)
+    return found
+
+
+def _gives_context(node: Node, label: str, continued: bool) -> bool:
+    """Whether the context of an inner graph's result is read: by who continues the node, or in a loop's next round."""
+    if isinstance(node, Loop):
+        return label == "body" and (continued or node.carried in continued_inputs(node.body))
+    return continued and not isinstance(node, Select)
+
+
+def _wanted(graph: Graph[Any], gives_context: bool) -> set[str]:
+    """The inputs of a graph whose contexts it reads, or gives on."""
+    wanted = set(continued_inputs(graph))
+    if gives_context:
+        wanted |= {edge.node for edge in edges_of(graph.result) if not edge.path} & {node.name for node in graph.inputs}
+    return wanted
+
+
 def needs_engine(graph: Graph[Any]) -> bool:
-    return any(isinstance(node, Think | Drive) for node in graph.nodes)
+    return any(isinstance(node, Think | Drive | Team) for node in every_node(graph))
+
+
+def check_answered(graph: Graph[Any]) -> None:
+    """For a run that has nobody to ask: raise GraphError where a node asks."""
+    for node in every_node(graph):
+        if isinstance(node, Ask):
+            raise GraphError(
+                f"graph '{graph.name}': {describe_node(node)} asks a person, but the run has nobody to ask; "
+                "pass answer=, a function of the question"
+            )
+
+
+def every_node(graph: Graph[Any]) -> Iterator[Node]:
+    """The nodes of a graph and of the graphs in it."""
+    for node in graph.nodes:
+        yield node
+        for _, inner in graphs_in(node):
+            yield from every_node(inner)
 
 
 def offers(capabilities: Capabilities) -> list[str]:
@@ -98,7 +183,7 @@ def offers(capabilities: Capabilities) -> list[str]:
 
 def _check_needs(graph: Graph[Any], node: Node, engine: Engine | None) -> None:
     if engine is None:
-        if isinstance(node, Think):
+        if isinstance(node, Think | Team):
             raise GraphError(f"graph '{graph.name}': {describe_node(node)} needs an engine; pass engine='local', say")
         return
     offered = offers(engine.capabilities)

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 from ..errors import GraphError
 from .builder import Builder
 from .graph import Fixed, Graph, Input, Where
-from .signature import parameters_of, return_type
+from .signature import NO_NAMES, parameters_of, return_type
 from .source import caller, local_names
 from .types import fits, name_of
 
@@ -34,8 +34,13 @@ def graph(function: Callable[..., Any] | None = None, /, *, name: str = "") -> A
     return decorate if function is None else decorate(function)
 
 
-def build_graph(function: Callable[..., Any], name: str, names: Mapping[str, Any]) -> Graph[Any]:
-    """Call the builder function once with references for its inputs. Raises GraphError."""
+def build_graph(
+    function: Callable[..., Any], name: str, names: Mapping[str, Any], kinds: Mapping[str, Any] = NO_NAMES
+) -> Graph[Any]:
+    """Call the builder function once with references for its inputs. Raises GraphError.
+
+    `kinds` are the types of inputs that have no hint.
+    """
     builder = Builder(name, names)
     code = inspect.unwrap(function).__code__
     where = Where(caller(code.co_filename).file, code.co_firstlineno)
@@ -49,7 +54,8 @@ def build_graph(function: Callable[..., Any], name: str, names: Mapping[str, Any
                 f"graph '{name}' ({where}) takes '*{parameter.name}'; write each input with its name and type"
             )
         builder._names.add(parameter.name)
-        node = Input(name=parameter.name, where=where, type=parameter.type, default=parameter.default)
+        kind = kinds.get(parameter.name, Any) if parameter.type is Any else parameter.type
+        node = Input(name=parameter.name, where=where, type=kind, default=parameter.default)
         inputs.append(builder._add(node))
     result = function(builder, *inputs)
     wanted = return_type(function, names)
@@ -64,4 +70,5 @@ def build_graph(function: Callable[..., Any], name: str, names: Mapping[str, Any
             f"{builder._describe(result)} gives {name_of(given)}, "
             f"but graph '{name}' ({where}) returns {name_of(wanted)}"
         )
-    return Graph(name=name, nodes=tuple(builder._nodes), result=argument, returns=wanted, where=where)
+    returns = given if wanted is Any else wanted
+    return Graph(name=name, nodes=tuple(builder._nodes), result=argument, returns=returns, where=where)

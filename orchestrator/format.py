@@ -28,6 +28,12 @@ def grammar_of(kind: Any, owner: str) -> Grammar | None:
         raise GraphError(f"{owner} returns {name_of(kind)}, which has no JSON schema: {reason}") from None
 
 
+def asked_of(kind: Any, owner: str) -> tuple[Grammar | None, tuple[str, ...]]:
+    """The grammar of a type, and what that asks of an engine. Raises GraphError."""
+    grammar = grammar_of(kind, owner)
+    return grammar, (f"grammar:{type(grammar).__name__}",) if grammar else ()
+
+
 def parse(kind: Any, written: Generation, max_tokens: int) -> Any:
     """The value that a generation holds. Raises FormatError."""
     if kind is str or kind is Any:

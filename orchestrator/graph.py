@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 from ..engines.base import GREEDY, Grammar, Sampling, Stop
 from ..tools import Retry, Tool
 from ..tools.retry import NEVER
+from .joins import Join, all_of
 from .limits import UNLIMITED, Limits
 from .types import name_of
 
 if TYPE_CHECKING:
     from ..engines.base import Engine
     from .events import Event
+    from .question import Answer
     from .run import Run
     from .template import Template
 
@@ -61,6 +63,9 @@ class Items:
 
 
 Argument: TypeAlias = Edge | Fixed | Items
+
+Target: TypeAlias = "Tool | Graph[Any] | Callable[..., Any]"
+"""What can be applied to a value: a tool, a graph, or a Python function."""
 
 
 def edges_of(argument: Argument) -> Iterator[Edge]:
@@ -146,6 +151,7 @@ class Think(Node):
     stop: tuple[Stop, ...] = ()
     sampling: Sampling = GREEDY
     samples: int = 1
+    join: Join = all_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +164,13 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map(Node):
-    """A tool or function applied to every element of the list in the argument `over`, at most `cap` at once."""
+    """A target applied to every element of the list in the argument `over`, at most `cap` at once."""
 
     kind: ClassVar[str] = "map"
-    target: Tool | Callable[..., Any]
+    target: Target
     over: str
     cap: int
+    join: Join = all_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,17 +204,20 @@ class Graph(Generic[T]):
     result: Argument
     returns: Any
     where: Where
+    _by_name: Mapping[str, Node] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         from .checks import check_graph
 
+        object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
         check_graph(self)
 
     def __getitem__(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self._by_name[name]
+
+    def find(self, name: str) -> Node | None:
+        """The node of that name, if there is one."""
+        return self._by_name.get(name)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -219,15 +229,19 @@ class Graph(Generic[T]):
         engine: Engine | str | None = "local",
         seed: int = 0,
         limits: Limits = UNLIMITED,
+        answer: Answer | None = None,
         listeners: Sequence[Callable[[Event], None]] = (),
     ) -> T:
         """Run the graph and give its value. An engine given by name is opened and closed by the run.
 
-        `listeners` are called with every event. Raises InputError, GraphError, NodeError.
+        `answer` is called with each question that the graph asks a person. `listeners` are called with every event.
+        Raises InputError, GraphError, NodeError.
         """
         from .run import run_graph
 
-        return await run_graph(self, inputs, engine=engine, seed=seed, limits=limits, listeners=listeners)
+        return await run_graph(
+            self, inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners
+        )
 
     def run_sync(
         self,
@@ -235,12 +249,15 @@ class Graph(Generic[T]):
         engine: Engine | str | None = "local",
         seed: int = 0,
         limits: Limits = UNLIMITED,
+        answer: Answer | None = None,
         listeners: Sequence[Callable[[Event], None]] = (),
     ) -> T:
         """`run` for code without an event loop."""
         from .sync import wait
 
-        return wait(lambda: self.run(*inputs, engine=engine, seed=seed, limits=limits, listeners=listeners))
+        return wait(
+            lambda: self.run(*inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners)
+        )
 
     def stream(
         self,
@@ -248,6 +265,7 @@ class Graph(Generic[T]):
         engine: Engine | str | None = "local",
         seed: int = 0,
         limits: Limits = UNLIMITED,
+        answer: Answer | None = None,
         listeners: Sequence[Callable[[Event], None]] = (),
     ) -> AbstractAsyncContextManager[Run[T]]:
         """`async with graph.stream(…) as run: async for event in run: …`, then `run.value`, `run.usage`.
@@ -256,7 +274,7 @@ class Graph(Generic[T]):
         """
         from .run import stream_graph
 
-        return stream_graph(self, inputs, engine=engine, seed=seed, limits=limits, listeners=listeners)
+        return stream_graph(self, inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners)
 
     def as_dict(self) -> dict[str, Any]:
         """The graph's structure as JSON values."""

@@ -9,8 +9,8 @@ from .graph import Edge
 from .types import field_type, name_of
 
 if TYPE_CHECKING:
-    from .builder import Builder
     from .graph import Node
+    from .writing import Writer
 
 
 class Ref:
@@ -21,7 +21,7 @@ class Ref:
 
     __slots__ = ("_builder", "_node", "_path", "_type")
 
-    def __init__(self, builder: Builder, node: Node, type_: Any, path: tuple[str, ...] = ()) -> None:
+    def __init__(self, builder: Writer, node: Node, type_: Any, path: tuple[str, ...] = ()) -> None:
         self._builder = builder
         self._node = node
         self._type = type_

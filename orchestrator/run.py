@@ -13,11 +13,12 @@ from ..engines.base import Engine
 from ..engines.catalog import open_engine
 from ..errors import NodeError, RunError
 from ..usage import Usage
-from .compile import Plan, compile_graph, needs_engine
+from .compile import Plan, check_answered, compile_graph, needs_engine
 from .events import Event, EventLog, EventQueue, RunFailed, RunFinished, RunStarted
 from .graph import Graph
 from .inputs import check_inputs
 from .limits import Gates, Limits
+from .question import Answer
 from .queue import Queue
 from .scope import Scope, Shared, origin, summarise
 
@@ -27,12 +28,20 @@ T = TypeVar("T")
 class Run(Generic[T]):
     """One execution of a plan: an async iterator of its events, then `value` and `usage`."""
 
-    def __init__(self, plan: Plan, engine: Engine | None, inputs: Mapping[str, Any], seed: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine | None,
+        inputs: Mapping[str, Any],
+        seed: int,
+        limits: Limits,
+        answer: Answer | None = None,
+    ) -> None:
         self.id = secrets.token_hex(6)
         self.plan = plan
         self.events = EventLog()
         self._seed = seed
-        self._shared = Shared(self.id, engine, self.events, Gates(limits, engine), seed)
+        self._shared = Shared(self.id, engine, self.events, Gates(limits, engine), seed, answer)
         self._scope = Scope(self._shared)
         self._nodes = Queue(plan, self._shared, self._scope, inputs)
         self._queue = EventQueue()
@@ -72,7 +81,7 @@ class Run(Generic[T]):
             RunStarted, run=self.id, graph=self.plan.graph.name, engine=engine.name if engine else "", seed=self._seed
         )
         try:
-            self._result = await self._nodes.execute()
+            self._result = (await self._nodes.execute()).value
             self._done = True
         except Exception as error:
             self._error = (
@@ -112,10 +121,11 @@ async def run_graph(
     engine: Engine | str | None,
     seed: int,
     limits: Limits,
+    answer: Answer | None,
     listeners: Sequence[Callable[[Event], None]],
 ) -> T:
     """Run a graph and give its value; see Graph.run."""
-    async with _prepared(graph, inputs, engine, seed, limits, listeners) as run:
+    async with _prepared(graph, inputs, engine, seed, limits, answer, listeners) as run:
         await run.execute()
         return run.value
 
@@ -128,10 +138,11 @@ async def stream_graph(
     engine: Engine | str | None,
     seed: int,
     limits: Limits,
+    answer: Answer | None,
     listeners: Sequence[Callable[[Event], None]],
 ) -> AsyncIterator[Run[T]]:
     """Run a graph in the background of the block; see Graph.stream."""
-    async with _prepared(graph, inputs, engine, seed, limits, listeners) as run:
+    async with _prepared(graph, inputs, engine, seed, limits, answer, listeners) as run:
         run.events.listen(run._queue)
         raised: Exception | None = None
         async with anyio.create_task_group() as group:
@@ -152,6 +163,7 @@ async def _prepared(
     engine: Engine | str | None,
     seed: int,
     limits: Limits,
+    answer: Answer | None,
     listeners: Sequence[Callable[[Event], None]],
 ) -> AsyncIterator[Run[T]]:
     """A run that is ready to start; an engine given by name is open as long."""
@@ -159,7 +171,10 @@ async def _prepared(
     async with AsyncExitStack() as stack:
         if isinstance(engine, str):
             engine = await stack.enter_async_context(open_engine(engine)) if needs_engine(graph) else None
-        run: Run[T] = Run(compile_graph(graph, engine), engine, values, seed, limits)
+        plan = compile_graph(graph, engine)
+        if answer is None:
+            check_answered(graph)
+        run: Run[T] = Run(plan, engine, values, seed, limits, answer)
         for listener in listeners:
             run.events.listen(listener)
         yield run

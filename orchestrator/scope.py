@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Self, TypeAlias, TypeVar
+from typing import Any, Concatenate, Self, TypeAlias, TypeVar, overload
 from weakref import WeakSet
 
 from ..engines.base import (
@@ -29,12 +29,15 @@ from ..engines.base import (
 from ..errors import RunError, ToolError
 from ..tools import Tool, render
 from ..usage import Usage
+from .contexts import Held, Holds
 from .events import EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote, NodeStarted, NodeText
+from .joins import AllOf, AllSettled, AnyOf, Failure, Join, KOf, Settled, all_of
 from .limits import Gates
 from .meter import START, Clock, Meter
+from .question import Answer, Question, put
 from .stream import ScopeStream
 from .team import ScopeTeam
-from .together import together
+from .together import together, until_joined
 
 T = TypeVar("T")
 Child: TypeAlias = "Callable[[Scope], Awaitable[T]]"
@@ -51,7 +54,9 @@ class Shared:
     events: EventLog
     gates: Gates
     seed: int
+    answer: Answer | None = None
     contexts: WeakSet[Any] = field(default_factory=WeakSet)
+    holds: Holds = field(default_factory=Holds)
 
     def release_all(self) -> None:
         for context in list(self.contexts):
@@ -230,14 +235,45 @@ class Scope:
         ]
         return await self._side_by_side(children, jobs)
 
-    async def gather(self, children: Sequence[tuple[str, Child[T]]], *, kind: str = "thread") -> list[T]:
+    @overload
+    async def gather(
+        self, children: Sequence[tuple[str, Child[T]]], *, kind: str = "thread", join: AllOf | KOf = all_of
+    ) -> list[T]: ...
+    @overload
+    async def gather(self, children: Sequence[tuple[str, Child[T]]], *, kind: str = "thread", join: AnyOf) -> T: ...
+    @overload
+    async def gather(
+        self, children: Sequence[tuple[str, Child[T]]], *, kind: str = "thread", join: AllSettled
+    ) -> list[Settled[T]]: ...
+    @overload
+    async def gather(self, children: Sequence[tuple[str, Child[Any]]], *, kind: str = "thread", join: Join) -> Any: ...
+    async def gather(
+        self, children: Sequence[tuple[str, Child[Any]]], *, kind: str = "thread", join: Join = all_of
+    ) -> Any:
         """Run `(title, async function of a scope)` pairs side by side, each as a child node; results in order.
 
-        The first failure cancels the others and is raised.
+        `join` says how many must succeed: all, unless it is given, so that the first failure cancels the others and is
+        raised.
         """
         scopes = [self.grow(kind, title) for title, _ in children]
         jobs = [partial(run_in, scope, function) for scope, (_, function) in zip(scopes, children, strict=True)]
-        return await self._side_by_side(scopes, jobs)
+        try:
+            return await self.joined(jobs, join)
+        finally:
+            for scope in scopes:  # one that has not started can't close itself
+                scope.cancel()
+
+    async def joined(self, jobs: Sequence[Callable[[], Awaitable[Any]]], join: Join, *, at_once: int = 0) -> Any:
+        """What a join makes of jobs, run side by side, at most `at_once` of them at a time (0: all)."""
+        ended = await until_joined(jobs, join, at_once=at_once)
+        return ended.value(lambda index, error: failure_of(error, self._shared.run, f"{self.path}/{index + 1}"))
+
+    async def ask(self, question: str, kind: Any = str) -> Any:
+        """Ask a person; the answer is of the type `kind`. Raises RunError in a run that has nobody to ask."""
+        if self._shared.answer is None:
+            raise RunError(f"node '{self.path}' asks a person, but the run has nobody to ask; pass answer=…")
+        self.emit("question", question)
+        return await put(Question(self.path, question, kind), self._shared.answer)
 
     # ---- reports
 
@@ -299,6 +335,15 @@ class Scope:
         with suppress(TypeError):  # an engine's contexts need not be weakly referable; then the collector releases them
             self._shared.contexts.add(context)
         return context
+
+    def hold(self, held: Held) -> Held:
+        """Hold contexts that others will read; they are released when all holds on them were dropped."""
+        self._shared.holds.hold(held)
+        return held
+
+    def drop(self, held: Held) -> None:
+        """Drop a hold on each of the contexts."""
+        self._shared.holds.drop(held)
 
     def _grow(self, kind: str, title: str, label: str) -> Scope:
         self._grown += 1
@@ -394,6 +439,11 @@ def summarise(value: object) -> str:
     except ToolError:
         text = repr(value)
     return text if len(text) <= SUMMARY_LENGTH else text[: SUMMARY_LENGTH - 1] + "…"
+
+
+def failure_of(error: Exception, run: str, path: str) -> Failure:
+    """An error as a value, with the innermost node of the run that it comes from, or else `path`."""
+    return Failure(origin(error, run, path), type(error).__name__, str(error))
 
 
 def blame(error: BaseException, run: str, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import enum
 import functools
 import inspect
 import types
@@ -87,8 +88,57 @@ def field_type(kind: Any, name: str) -> Any:
         found = origin.model_fields.get(name)
         return found.annotation if found else None
     if hasattr(origin, "__dataclass_fields__") and name in origin.__dataclass_fields__:
-        return hints(origin, {}).get(name, Any)
+        variables = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+        return fill(hints(origin, {}).get(name, Any), variables)
     return None
+
+
+def solve(wanted: Any, given: Any) -> dict[Any, Any]:
+    """What the type variables in `wanted` stand for where a value of type `given` is passed."""
+    if isinstance(wanted, TypeVar):
+        return {wanted: given}
+    if get_origin(wanted) in _UNIONS:
+        plain = [option for option in get_args(wanted) if not isinstance(option, TypeVar)]
+        rest = [option for option in _options(given) if not any(fits(option, kind) for kind in plain)]
+        return {option: join(rest) for option in get_args(wanted) if isinstance(option, TypeVar) and rest}
+    inside = get_args(wanted)
+    if len(inside) == 1 and element(wanted) is inside[0]:
+        return solve(inside[0], element(given))
+    found: dict[Any, Any] = {}
+    for ours, theirs in zip(inside, get_args(given), strict=False):
+        found |= solve(ours, theirs)
+    return found
+
+
+def fill(kind: Any, variables: Mapping[Any, Any]) -> Any:
+    """The type with its variables replaced; one that is not known is left to its bound."""
+    if isinstance(kind, TypeVar):
+        return variables.get(kind, kind)
+    free = getattr(kind, "__parameters__", ())
+    if not free or inspect.isclass(kind):
+        return kind
+    return kind[tuple(variables.get(variable, Any) for variable in free)]
+
+
+def choices(kind: Any) -> list[Any] | None:
+    """All values that a type has; None where they can't be listed."""
+    kind = _plain(kind)
+    if kind is bool:
+        return [True, False]
+    if kind is types.NoneType:
+        return [None]
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        return list(kind)
+    if get_origin(kind) in _UNIONS:
+        parts = [choices(option) for option in get_args(kind)]
+        return None if None in parts else [value for part in parts for value in part or ()]
+    return None
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
 
 
 def hints(function: Callable[..., Any] | type, scope: Mapping[str, Any]) -> dict[str, Any]:
