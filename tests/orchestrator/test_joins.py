@@ -80,7 +80,7 @@ async def test_k_of_keeps_the_order_and_cancels_the_slow() -> None:
 
 async def test_too_many_failures_end_a_join_at_once() -> None:
     work = Work()
-    message = "2 of 4 failed, too many for k_of\\(3\\); the first said: tool 'work' failed: ValueError: negative -1"
+    message = "2 of 4 failed, too many for k_of\\(3\\); the first said: tool 'work' failed: ValueError: negative -[12]"
     with anyio.fail_after(5), pytest.raises(NodeError, match=message) as caught:
         await mapped(work, plait.k_of(3)).run([1000, -1, -2, 1000])
     assert isinstance(caught.value.__cause__, JoinError)
@@ -105,11 +105,12 @@ async def test_samples_are_joined() -> None:
     value, engine = await run(plait.any_of)
     assert value in "bc"
     assert (engine.active, engine.held) == (0, 0)
-    assert (await run(plait.k_of(2)))[0] == ["b", "c"]
+    assert sorted((await run(plait.k_of(2)))[0]) == ["b", "c"]
     replies[0] = "a"
     ended, engine = await run(plait.settled)
-    assert [one.value for one in ended] == ["a", None, "b", "c"]
-    assert ended[1].failure == Failure("think/2-sample-2", "TransientEngineError", "busy")
+    assert sorted(one.value for one in ended if one.ok) == ["a", "b", "c"]
+    ((number, failure),) = ((index + 1, one.failure) for index, one in enumerate(ended) if not one.ok)
+    assert failure == Failure(f"think/{number}-sample-{number}", "TransientEngineError", "busy")
     assert engine.held == 0
 
 
