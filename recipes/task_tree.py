@@ -150,6 +150,7 @@ class TaskTree:
             self._leave(self._places.pop())
         elif kind == "string":
             self._text(value)
+            self._key = ""
 
     def _build(self, kind: str, value: Any) -> None:
         """Collect the parameters of a tool use, whatever their shape."""
@@ -166,6 +167,7 @@ class TaskTree:
         inside = self._places[-1] if self._places else ""
         place = "task" if kind == "start_map" and inside == "tasks" else "tasks" if kind == "start_array" else self._key
         self._places.append(place)
+        self._key = ""
         if place == "task":
             self._open.append(_Task(self.scope))
         elif place == "tasks":

@@ -84,8 +84,8 @@ class Trace:
         self.scope.emit("mended", f"{why}; open tasks were concluded 'unknown'")
         try:
             await self.insert(self.tree.closing)
-        except GrammarError as error:  # one stricter than the task tree's schema
-            raise FormatError(f"{why}; the grammar does not allow to conclude 'unknown'") from error
+        except (FormatError, GrammarError) as error:  # cut between a key and its value, or held more strictly
+            raise FormatError(why) from error
         written, chunks = await self.write(max_tokens=max_tokens, stop=[ANSWER_END], sampling=GREEDY)
         self.keep(written, chunks)
         if self.tree.answer is None:

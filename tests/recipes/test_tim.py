@@ -347,3 +347,24 @@ def test_any_text_is_read_or_refused_by_name(text: str) -> None:
         tree.feed(text)
     except FormatError:
         return
+
+
+@pytest.mark.parametrize(
+    ("text", "result", "conclusion"),
+    [
+        ('{"reasoning":[{"thought":"a","conclusion":"', False, True),
+        ('{"reasoning":[{"thought":"a","conclusion":"so', False, True),
+        ('{"reasoning":[{"thought":"a","conclusion":"b"', False, False),
+        ('{"reasoning":[{"thought":"a","conclusion":"b"},{', False, False),
+        ('{"reasoning":[{"thought":"a","tooluse":{"tool_name":"t","parameters":{"x":"', False, False),
+        ('{"reasoning":[{"thought":"a","tooluse":{"tool_name":"t","parameters":{},"tool_result":"', True, False),
+        ('{"reasoning":[{"thought":"a","tooluse":{"tool_name":"t","parameters":{},"tool_result":"b"', False, False),
+    ],
+)
+def test_where_a_tree_can_be_closed(text: str, result: bool, conclusion: bool) -> None:
+    tree = TaskTree(Recorder())  # type: ignore[arg-type]
+    tree.feed(text)
+    assert (tree.at_result, tree.at_conclusion) == (result, conclusion)
+    if result or conclusion:
+        tree.feed(tree.closing + 'x"}')
+        assert tree.answer == "x"
