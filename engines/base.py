@@ -20,6 +20,7 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Mode: TypeAlias = Literal["exact", "shift"]
 Placement: TypeAlias = Literal["sequence", "parallel"]
 Layout: TypeAlias = Literal["contiguous", "interleaved", "combined", "tokenwise"]
+Pooling: TypeAlias = Literal["mean", "last"]
 Finish: TypeAlias = Literal["stop", "eos", "grammar", "length", "window"]
 """Why a generation ended: a stop string or token, the end-of-sequence token, a complete grammar, `max_tokens`,
 or the model's window."""
@@ -312,6 +313,13 @@ class Context(Protocol):
 
     async def score(self, continuations: Sequence[str]) -> list[float]:
         """Summed log-probability of each continuation."""
+        ...
+
+    async def embed(self, *, pooling: Pooling = "mean") -> list[float]:
+        """What the model's last layer makes of the tokens held, after its norm: the mean over all, or the last one's.
+
+        `last` costs nearly nothing; `mean` encodes the context again.
+        """
         ...
 
     def release(self) -> None:

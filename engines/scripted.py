@@ -31,6 +31,7 @@ from .base import (
     Member,
     Mode,
     Placement,
+    Pooling,
     Prompt,
     Sampling,
     Stop,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 Scorer: TypeAlias = Callable[[str, str], float]
 """`(context text, continuation) -> summed log-probability`."""
+Embedder: TypeAlias = Callable[[str, Pooling], Sequence[float]]
+"""`(context text, pooling) -> embedding`."""
 
 ALL = Capabilities(
     shared_prefix=True,
@@ -85,12 +88,16 @@ class ScriptedEngine:
         name: str = "scripted",
         capabilities: Capabilities = ALL,
         score: Scorer | None = None,
+        embed: Embedder | None = None,
         checks_grammar: bool = False,
     ) -> None:
         self._script = Script(rules)
         self._scorer = score
         self._name = name
-        self._capabilities = replace(capabilities, score=True) if score else capabilities
+        self._embedder = embed
+        self._capabilities = replace(
+            capabilities, score=capabilities.score or bool(score), embed=capabilities.embed or bool(embed)
+        )
         self._contexts: WeakSet[ScriptedContext] = WeakSet()
         self.checks_grammar = checks_grammar
         self.closed = False
@@ -168,6 +175,11 @@ class ScriptedEngine:
         if self._scorer is None:
             raise CapabilityError(f"engine '{self._name}' has no 'score'; pass score=… to ScriptedEngine")
         return self._scorer(text, continuation)
+
+    def _embed(self, text: str, pooling: Pooling) -> list[float]:
+        if self._embedder is None:
+            raise CapabilityError(f"engine '{self._name}' has no 'embed'; pass embed=… to ScriptedEngine")
+        return list(self._embedder(text, pooling))
 
     def check_integrity(self) -> None:
         """Nothing is in flight and no released context is counted."""
@@ -311,6 +323,11 @@ class ScriptedContext:
         text = self.text
         await anyio.lowlevel.checkpoint()
         return [self._engine._score(text, continuation) for continuation in continuations]
+
+    async def embed(self, *, pooling: Pooling = "mean") -> list[float]:
+        text = self.text
+        await anyio.lowlevel.checkpoint()
+        return self._engine._embed(text, pooling)
 
     def release(self) -> None:
         self.released = True

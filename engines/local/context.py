@@ -17,6 +17,7 @@ from ..base import (
     GrammarState,
     Mode,
     Placement,
+    Pooling,
     Prompt,
     Sampling,
     Stop,
@@ -169,6 +170,9 @@ class LocalContext:
 
     async def score(self, continuations: Sequence[str]) -> list[float]:
         return await self._engine.score(self, continuations)
+
+    async def embed(self, *, pooling: Pooling = "mean") -> list[float]:
+        return await self._engine.embed(self, pooling)
 
     def release(self) -> None:
         self._released = True

@@ -24,6 +24,7 @@ from ..base import (
     Message,
     Mode,
     Placement,
+    Pooling,
     Prompt,
     TeamStream,
     Teamwork,
@@ -41,11 +42,11 @@ from .generation import Generation
 from .grammar import GRAMMARS, GrammarCompiler, LocalGrammarState, Matcher
 from .loop import StepLoop
 from .mailbox import Mailbox
-from .model import Model, ModelSizes
+from .model import Model, ModelSizes, StatefulModel
 from .pages import PagePool
 from .tokenizer import Tokenizer
 from .view import View
-from .work import Extension, Scoring, Work
+from .work import Embedding, Extension, Scoring, Work
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SMALL = 50_000_000
@@ -162,6 +163,7 @@ class LocalEngine:
             shared_prefix=True,
             score=True,
             logprobs=True,
+            embed=isinstance(self.decoder, StatefulModel),
             grammars=GRAMMARS,
             prune=frozenset({"exact", "shift"}),
             splice=frozenset({"exact", "shift"}),
@@ -306,6 +308,25 @@ class LocalEngine:
             works.append(Scoring(tokens, Mailbox.here()))
         await self.perform(context, *(work for work in works if work.continuation))
         return [work.total for work in works]
+
+    async def embed(self, context: LocalContext, pooling: Pooling) -> list[float]:
+        """See Context.embed. Raises CapabilityError where the context's states can't be had again by encoding it."""
+        _check_choice("embed", pooling, ("mean", "last"))
+        _check_seen("embed", context)
+        if not isinstance(self.decoder, StatefulModel):
+            raise CapabilityError(f"'{self.name}' does not show hidden states, and has no 'embed'")
+        if pooling == "last":
+            work = Embedding(mailbox=Mailbox.here())
+            await self.perform(context, work)
+        elif context.holding.view.exact:
+            work = Embedding(context.tokens, Mailbox.here(), adapter=context.adapter)
+            await self.perform(None, work)
+        else:
+            raise CapabilityError(
+                "pooling 'mean' encodes the context anew, which gives other states than those of shifted or parallel "
+                "spans or of a team; use pooling='last', or edit with mode='exact'"
+            )
+        return work.embedding
 
     async def perform(self, context: LocalContext | None, *works: Work) -> None:
         """Do works to their end, all at once; if one fails or this is cancelled, none goes on."""

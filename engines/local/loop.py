@@ -20,12 +20,12 @@ from ...errors import EngineClosedError, EngineError, PlaitError
 from .cache import PrefixCache
 from .generation import Generation
 from .holding import Holding
-from .model import Model
+from .model import Model, ModelPlan, StatefulModel
 from .pages import PagePool
 from .sampling import sample
 from .schedule import Scheduler, Share
 from .thread import Thread
-from .work import Lease, Scoring, Work
+from .work import Embedding, Lease, Scoring, Work
 
 logger = logging.getLogger("plait.engines.local")
 
@@ -242,11 +242,26 @@ class StepLoop:
         wanted = _wanted(working)
         device = self.decoder.device
         rows = torch.tensor([row for _, _, row in wanted], dtype=torch.long, device=device)
-        logits = self.decoder.forward(torch.tensor(ids, device=device), plan, self._keys, self._values, rows)
+        logits = self._encode(working, torch.tensor(ids, device=device), plan, rows)
         logits = logits[:, : self._tokens]  # rows of the embedding beyond stand for no token
         self.steps += 1
         self.encoded += len(ids)
         return reads + [Read(thread, index, row) for (thread, index, _), row in zip(wanted, logits, strict=True)]
+
+    def _encode(self, working: Sequence[Share], ids: Tensor, plan: ModelPlan, rows: Tensor) -> Tensor:
+        """Logits of the chosen rows; works that read hidden states are given theirs."""
+        model = self.decoder
+        readers = any(share.thread.work.reads_states for share in working)
+        if not readers or not isinstance(model, StatefulModel):
+            return model.forward(ids, plan, self._keys, self._values, rows)
+        hidden = model.hidden(ids, plan, self._keys, self._values)
+        start = 0
+        for share in working:
+            work, thread = share.thread.work, share.thread
+            if isinstance(work, Embedding):
+                work.take(thread.encoded - share.count, model.normed(hidden[start : start + share.count]))
+            start += share.count
+        return model.logits(hidden[rows])
 
     def _keep(self, reads: Sequence[Read]) -> None:
         """Keep the logits of holdings' last tokens for the forks to come, the latest as far as there is room."""

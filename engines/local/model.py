@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -78,6 +78,23 @@ class Model(Protocol):
 
     def adapter(self, directory: Path) -> Adapter:
         """Load a LoRA adapter for this model from a PEFT folder. Raises CheckpointError."""
+        ...
+
+
+@runtime_checkable
+class StatefulModel(Model, Protocol):
+    """A model that shows its hidden states, from which embeddings are made."""
+
+    def hidden(self, ids: Tensor, plan: ModelPlan, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+        """As `forward`, but gives the last hidden states, before the final norm: [rows, hidden_size]."""
+        ...
+
+    def normed(self, hidden: Tensor) -> Tensor:
+        """Hidden states after the final norm."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states before the final norm."""
         ...
 
 

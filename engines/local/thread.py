@@ -68,7 +68,7 @@ class Thread:
         self.recomputed = 0
         self.cached = 0
         """Tokens that it would have encoded for the first time, had their K/V not been found."""
-        self.looks = True
+        self.looks = not work.reads_states
         """Whether it may begin from K/V that was found; then it needs pages of others until it ends."""
         self._base_keys: tuple[KeyRun, ...] = ()
         self.found = 0
@@ -98,7 +98,7 @@ class Thread:
         lead = list(holding.pending)
         self.primed = None
         if not lead and self.work.needs_logits:
-            self.primed = holding.logits
+            self.primed = None if self.work.reads_states else holding.logits
             if self.primed is None and len(self.base):
                 lead = self.base.spans[-1].tokens[-1:]
                 self.base, self._relost = self.base.cut(len(self.base) - 1)[0], 1

@@ -11,6 +11,8 @@ from ...usage import Usage
 from .mailbox import Mailbox
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .adapter import Adapter
     from .holding import Holding
     from .thread import Thread
@@ -42,6 +44,8 @@ class Work:
     """Tokens at the end of the own ones that are left to be encoded by whatever follows."""
     makes_context = True
     """True if a context comes of it."""
+    reads_states = False
+    """True if it reads the hidden states of tokens, which are known in the step that encodes them only."""
     adapter: Adapter | None = None
     """What a context that begins with this work is encoded with; later works take it from what they go on from."""
 
@@ -144,3 +148,36 @@ class Scoring(Work):
         """The place in the continuation, and the token there, that the logits of own token `index` speak of."""
         place = index - thread.lead + 1
         return place, self.continuation[place]
+
+
+class Embedding(Work):
+    """Gathers the final hidden states of tokens that it encodes: of all, or of a context's last one, encoded again."""
+
+    makes_context = False
+    reads_states = True
+
+    def __init__(
+        self, tokens: Sequence[int] = (), mailbox: Mailbox | None = None, *, adapter: Adapter | None = None
+    ) -> None:
+        """`tokens` stand at the beginning, after nothing; without any, the last one of the context is meant."""
+        super().__init__(tokens, mailbox)
+        self.adapter = adapter
+        self._total: Tensor | None = None
+
+    @property
+    def needs_logits(self) -> bool:
+        return not self.tokens
+
+    def take(self, start: int, states: Tensor) -> None:
+        """The states [tokens, hidden_size] of own tokens from `start` on; after a preemption it begins again at 0."""
+        if self.tokens:
+            added = states.double().sum(0)
+            self._total = added if start == 0 or self._total is None else self._total + added
+        else:
+            self._total = states[-1].double()
+
+    @property
+    def embedding(self) -> list[float]:
+        """[hidden_size]"""
+        assert self._total is not None, "work has not ended"
+        return [float(value) for value in self._total / max(len(self.tokens), 1)]

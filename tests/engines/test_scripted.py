@@ -175,6 +175,14 @@ async def test_score_follows_its_rule() -> None:
     assert await context.score(["a", "bb"]) == [-1.0, -2.0]
 
 
+async def test_embed_follows_its_rule() -> None:
+    engine = ScriptedEngine([], embed=lambda text, pooling: [len(text), float(pooling == "last")])
+    assert engine.capabilities.embed
+    assert await (await engine.start("four")).embed(pooling="last") == [4, 1.0]
+    with pytest.raises(CapabilityError, match="has no 'embed'"):
+        await (await ScriptedEngine([]).start("Q")).embed()
+
+
 async def test_released_and_closed_are_named_errors() -> None:
     engine = ScriptedEngine(["x"])
     context, other = await engine.start("Q"), await engine.start("Q")
