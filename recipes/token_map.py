@@ -12,28 +12,35 @@ class TokenMap:
     """
 
     def __init__(self, before: int) -> None:
+        self.characters = 0
+        """Characters of the text so far, dropped ones included."""
         self._characters = [0]
         self._tokens = [before]
         """Boundaries: after so many characters stand so many tokens, counted as if none had been dropped."""
         self._dropped: list[tuple[int, int]] = []
         self._unread = 0
 
-    @property
-    def characters(self) -> int:
-        """Characters of the text so far, dropped ones included."""
-        return self._characters[-1]
-
     def add(self, text: str, tokens: int) -> None:
-        """A chunk of the text, and how many tokens it is; one without text is part of a character yet to come."""
+        """A chunk of the text, and how many tokens it is.
+
+        One without text is part of a character yet to come; of one without tokens an engine could not tell: there is
+        no boundary after either.
+        """
+        self.characters += len(text)
         self._unread += tokens
-        if text:
-            self._characters.append(self.characters + len(text))
+        if text and tokens:
+            self._characters.append(self.characters)
             self._tokens.append(self._tokens[-1] + self._unread)
             self._unread = 0
 
     def settle(self, length: int) -> None:
-        """The context holds `length` tokens after all chunks: an engine may have cut the last token into several."""
-        self._tokens[-1], self._unread = length + self._gone(self._tokens[-1]), 0
+        """The context holds `length` tokens after all chunks, which need not be their sum: an engine may have cut the
+        last token into several."""
+        if self._characters[-1] == self.characters and len(self._tokens) > 1:
+            del self._characters[-1], self._tokens[-1]
+        self._characters.append(self.characters)
+        self._tokens.append(length + self._gone_for_good())
+        self._unread = 0
 
     def boundary(self, character: int) -> tuple[int, int]:
         """The last boundary at or before a character: its own character, and its index in the context."""
@@ -54,6 +61,9 @@ class TokenMap:
     def _span(self, start: int, stop: int) -> tuple[int, int]:
         first = self._tokens[bisect_left(self._characters, start)]
         return first, max(first, self._tokens[bisect_right(self._characters, stop) - 1])
+
+    def _gone_for_good(self) -> int:
+        return sum(stop - start for start, stop in self._dropped)
 
     def _gone(self, token: int) -> int:
         """How many of the tokens before this one have been dropped."""

@@ -219,6 +219,41 @@ async def test_nesting_leaves_the_outermost_conclusion(depth: int) -> None:
     assert await attended(trace_of(shape), buffer=0) == '{"reasoning":[{"thought":"a","subtasks":[],"conclusion":"'
 
 
+def shapes(depth: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(shapes(depth - 1) if depth else st.just([]), max_size=2)
+
+
+class Pruned:
+    """Writes a trace as the last generation attends to it: of its lists, in the order in which they finish, the last
+    `kept` are whole."""
+
+    def __init__(self, forest: list[list[Any]], kept: int) -> None:
+        self.forest, self.kept, self.finished = forest, kept, 0
+        self.lists = self.count(forest) - 1
+
+    def count(self, shape: list[Any]) -> int:
+        return sum(map(self.count, shape)) + bool(shape)
+
+    def write(self) -> str:
+        tasks = ",".join(self.task(name, shape) for name, shape in zip("ab", self.forest, strict=False))
+        end = '],"conclusion":"'
+        return '{"reasoning":[' + tasks[: tasks.rindex(end)] + end
+
+    def task(self, name: str, shape: list[Any]) -> str:
+        if not shape:
+            return nested(name, shape)
+        inner = ",".join(self.task(f"{name}{number}", part) for number, part in enumerate(shape, 1))
+        self.finished += 1
+        shown = inner if self.finished > self.lists - self.kept else ""
+        return f'{{"thought":"{name}","subtasks":[{shown}],"conclusion":"end {name}"}}'
+
+
+@given(st.lists(shapes(3), min_size=1, max_size=2).filter(any), st.integers(0, 3))
+def test_any_tree_keeps_what_the_buffer_says(forest: list[list[Any]], buffer: int) -> None:
+    kept = anyio.run(lambda: attended(trace_of(*forest), buffer=buffer))
+    assert kept == Pruned(forest, buffer).write()
+
+
 @pytest.mark.anyio
 async def test_short_lists_stay() -> None:
     scripted = ScriptedEngine([trace_of([[]], [[], []])])

@@ -36,6 +36,22 @@ def test_tokens_without_text_belong_to_the_character_that_they_begin() -> None:
     assert tokens.span(1, 2) == (1, 4)
 
 
+def test_where_an_engine_can_not_tell_only_the_ends_of_generations_are_known() -> None:
+    tokens = TokenMap(5)
+    for text in ("ab", "cd"):
+        tokens.add(text, 0)
+    tokens.settle(8)
+    tokens.add("ef", 0)
+    tokens.settle(10)
+    assert tokens.span(0, 4) == (5, 8)
+    assert tokens.span(1, 3) == (8, 8)
+    assert tokens.boundary(5) == (4, 8)
+    tokens.drop(0, 4)
+    tokens.add("gh", 0)
+    tokens.settle(9)
+    assert tokens.span(4, 8) == (5, 9)
+
+
 Piece = tuple[str, int]
 
 
