@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from plait.engines import Choice, JsonSchema, Lark, Message, Regex, Sampling
+from plait.engines import Choice, Ebnf, JsonSchema, Lark, Message, Regex, Sampling
 from plait.engines.base import seeds
 from plait.engines.local import LocalEngine
 from plait.errors import CapabilityError, ContextError, GrammarError, InputError
@@ -210,6 +211,7 @@ async def test_bad_requests_are_refused(engine: LocalEngine) -> None:
         (Regex("(cat|mat)[0-9]{2}"), lambda text: text[:3] in ("cat", "mat") and text[3:].isdigit()),
         (Choice(("yes", 'no "x"\n', "é🎉")), lambda text: text in ("yes", 'no "x"\n', "é🎉")),
         (Lark('start: "a" ("," "b"){3}'), lambda text: text == "a,b,b,b"),
+        (Ebnf('root ::= "a" (", " [bc]){3}'), lambda text: re.fullmatch("a(, [bc]){3}", text)),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -259,6 +261,48 @@ async def test_inserted_text_moves_the_grammar_on(engine: LocalEngine) -> None:
     assert not first.grammar.complete, "states are values"
     with pytest.raises(GrammarError, match=r"does not allow 'longer than five' here: it stops after 'longe"):
         first.grammar.force("longer than five")
+
+
+KINDS = (
+    JsonSchema(
+        {
+            "type": "object",
+            "properties": {"a": {"type": "string", "maxLength": 3}, "b": {"type": "string", "maxLength": 3}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        }
+    ),
+    Regex(r'\{"a":"[a-z]{0,3}","b":"[a-z]{0,3}"\}'),
+    Choice(tuple(f'{{"a":"{a}","b":"{b}"}}' for a in ("", "xy", "the") for b in ("", "yz", "cat"))),
+    Lark('start: "{\\"a\\":\\"" /[a-z]{0,3}/ "\\",\\"b\\":\\"" /[a-z]{0,3}/ "\\"}"'),
+    Ebnf("""root ::= '{"a":"' word '","b":"' word '"}'\nword ::= [a-z]{0,3}"""),
+)
+
+
+@pytest.mark.parametrize("grammar", KINDS, ids=lambda grammar: type(grammar).__name__)
+async def test_forks_cuts_and_insertions_keep_their_place_in_every_grammar(
+    engine: LocalEngine, grammar: JsonSchema
+) -> None:
+    context = await engine.start("x")
+    for stop in ('"a":"', '",', '"b'):  # the last ends within a token of some tokenisations: it is taken back
+        first = await context.generate(grammar=grammar, stop=[stop], sampling=Sampling(1.0, seed=1))
+        assert (first.finish, first.text.endswith(stop)) == ("stop", True)
+        assert first.grammar is not None
+        assert not first.grammar.complete
+        forks = await first.context.samples(4, grammar=first.grammar, sampling=Sampling(1.5))
+        for fork in forks:
+            assert set(json.loads(first.text + fork.text)) == {"a", "b"}
+            assert fork.finish == "grammar"
+        again = await first.context.samples(4, grammar=first.grammar, sampling=Sampling(1.5))
+        assert [fork.text for fork in again] == [fork.text for fork in forks], "a fork leaves the state as it was"
+    first = await context.generate(grammar=grammar, stop=['"a":"'])
+    assert first.grammar is not None
+    forced, extended = first.grammar.force('the","b'), await first.context.extend('the","b')
+    for fork in await extended.samples(3, grammar=forced, sampling=Sampling(1.5)):
+        assert json.loads(first.text + 'the","b' + fork.text)["a"] == "the"
+    with pytest.raises(GrammarError, match="does not allow"):
+        first.grammar.force("4711")
+    assert (await first.context.generate(grammar=first.grammar)).finish == "grammar", "a refused text moves nothing"
 
 
 @pytest.mark.parametrize(
