@@ -51,7 +51,9 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe; `plait recipes` lists them.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="local, local:MODEL_DIR or scripted:FILE.json.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="local, local:MODEL_DIR, transformers:MODEL_DIR or scripted:FILE.json.")
+]
 FactsOption = Annotated[
     list[Path] | None,
     typer.Option("--facts", help="CSV or JSONL table to look facts up in, beside the built-in countries."),
@@ -172,13 +174,15 @@ def multiverse_check(
 
 @models_app.command("check")
 def models_check(
-    directory: Annotated[Path, typer.Argument(help="Folder in Hugging Face layout.")], as_json: JsonOption = False
+    directory: Annotated[Path, typer.Argument(help="Folder in Hugging Face layout.")],
+    adapter: Annotated[Path | None, typer.Option(help="LoRA adapter in PEFT format to check with it.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Family, what is unsupported and why, memory per 1,000 tokens, and logits against `transformers` if installed."""
+    """Which engine runs it, what is unsupported and why, memory per 1,000 tokens, logits against `transformers`."""
     _require("torch", "local")
     from .engines.local.check import check_model
 
-    report = check_model(directory)
+    report = check_model(directory, adapter)
     _print(report.as_dict(), as_json, report.describe())
     if not report.supported:
         raise typer.Exit(1)

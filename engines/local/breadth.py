@@ -74,8 +74,8 @@ class BreadthModel:
         if found := breadth_problems(raw):
             raise CheckpointError(f"checkpoint at {directory} can't be used: {'; '.join(found)}. {_WAY_OUT}")
         kind = dtype_for(dtype, str(raw.get("dtype") or raw.get("torch_dtype") or "float32"), place)
-        with _quiet():
-            model = _from_pretrained(directory, kind).to(place).eval()
+        with quiet():
+            model = from_pretrained(directory, kind).to(place).eval()
             try:
                 return cls._checked(model, kernel)
             except CheckpointError as error:
@@ -192,7 +192,7 @@ def breadth_problems(config: Mapping[str, Any]) -> list[str]:
     return found
 
 
-_WAY_OUT = "Use a server for it (--engine openai:…), or a checkpoint of another family"
+_WAY_OUT = "Use a checkpoint of another family"
 
 
 def _rope_kinds(config: Mapping[str, Any]) -> list[str]:
@@ -203,7 +203,7 @@ def _rope_kinds(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(str(part.get("rope_type") or part.get("type") or "default") for part in parts))
 
 
-def _from_pretrained(directory: str | Path, dtype: torch.dtype) -> Any:
+def from_pretrained(directory: str | Path, dtype: torch.dtype) -> Any:
     """The model, every weight of which is in the checkpoint."""
     load: Callable[..., Any] = transformers.AutoModelForCausalLM.from_pretrained
     try:
@@ -276,7 +276,7 @@ def _compare(model: BreadthModel, ids: Tensor, expected: Tensor) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' own progress and advice."""
     verbosity, bar = their_logging.get_verbosity(), their_logging.is_progress_bar_enabled()
     their_logging.set_verbosity_error()

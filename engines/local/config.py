@@ -48,7 +48,8 @@ class ModelConfig:
             listed = "; ".join(found)
             raise CheckpointError(
                 f"checkpoint at {directory} can't be used: {listed}. Use a checkpoint of one of the families "
-                f"{', '.join(FAMILIES)}; `plait models check {directory}` lists what keeps this one out"
+                f"{', '.join(FAMILIES)}, or try --engine transformers:{directory}, which is slower; "
+                f"`plait models check {directory}` says whether it can run it"
             )
         return cls._from_sound(config)
 

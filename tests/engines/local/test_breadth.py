@@ -259,7 +259,7 @@ def test_what_a_model_does_otherwise_is_found_out(
     with pytest.raises(CheckpointError) as refused:
         BreadthModel.load(directory)
     assert named in str(refused.value)
-    assert "--engine openai:" in str(refused.value)
+    assert "Use a checkpoint of another family" in str(refused.value)
 
 
 def test_broken_checkpoints_are_refused(their_checkpoint: Make, tmp_path: Path) -> None:
