@@ -58,7 +58,12 @@ def build_graph(
         node = Input(name=parameter.name, where=where, type=kind, default=parameter.default)
         inputs.append(builder._add(node))
     result = function(builder, *inputs)
-    wanted = return_type(function, names)
+    return finish_graph(builder, where, result, return_type(function, names))
+
+
+def finish_graph(builder: Builder, where: Where, result: object, wanted: Any) -> Graph[Any]:
+    """The graph of what a builder has written and of its result. Raises GraphError."""
+    name = builder._name
     if result is None:
         raise GraphError(f"graph '{name}' ({where}) returns nothing; return the reference that is its result")
     argument = builder._argument(result)

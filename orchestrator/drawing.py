@@ -1,118 +1,167 @@
-"""Graphs as JSON values and as Mermaid."""
+"""Drawings of graphs, in Mermaid's and in Graphviz's language."""
 
 from __future__ import annotations
 
-import inspect
 import json
-import math
-from typing import Any
+from typing import Any, Literal, Protocol, TypeAlias
 
-from ..tools import Tool
-from .graph import Argument, Call, Constant, Drive, Edge, Fixed, Function, Graph, Input, Map, Node, Think, edges_of
-from .types import name_of
+from .compound import CONDITION, Branch, graphs_in
+from .graph import Graph, Node, edges_of
 
-VERSION = 1
-"""Of the JSON form."""
-
-_SHAPES = {
-    "input": '(["{}"])',
-    "constant": '(["{}"])',
-    "think": '["{}"]',
-    "call": '[["{}"]]',
-    "map": '[/"{}"/]',
-    "function": '("{}")',
-    "drive": '{{{{"{}"}}}}',
-    "subgraph": '[["{}"]]',
-    "branch": '{{"{}"}}',
-    "loop": '(["{}"])',
-    "select": '[\\"{}"/]',
-    "gather": '(("{}"))',
-    "team": '[["{}"]]',
-    "ask": '>"{}"]',
-}
-
-
-def graph_dict(graph: Graph[Any]) -> dict[str, Any]:
-    """The structure of a graph; functions and tools by name."""
-    return {
-        "version": VERSION,
-        "name": graph.name,
-        "returns": name_of(graph.returns),
-        "result": _argument(graph.result),
-        "nodes": [_node(node) for node in graph.nodes],
-    }
+Line: TypeAlias = Literal["value", "context", "inside"]
+"""Values flow along plain arrows, contexts along thick ones; a dotted one leads to the graphs in a node."""
 
 
 def mermaid(graph: Graph[Any]) -> str:
-    """A flowchart: values flow along solid arrows, contexts along thick ones."""
-    ids = {node.name: f"n{index}" for index, node in enumerate(graph.nodes)}
-    lines = ["flowchart TD"]
+    """A Mermaid flowchart. Values flow along solid arrows, contexts along thick ones; a node's graphs are boxes."""
+    return _draw(graph, _Mermaid())
+
+
+def dot(graph: Graph[Any]) -> str:
+    """A Graphviz digraph. Values flow along solid arrows, contexts along bold ones; a node's graphs are clusters."""
+    return _draw(graph, _Dot(graph.name))
+
+
+class _Pen(Protocol):
+    """Writes one language."""
+
+    def node(self, name: str, kind: str, label: str) -> None: ...
+    def edge(self, start: str, end: str, line: Line, label: str = "") -> None: ...
+    def open(self, name: str, label: str) -> None: ...
+    def close(self) -> None: ...
+    def text(self) -> str: ...
+
+
+def _draw(graph: Graph[Any], pen: _Pen) -> str:
+    ids = _draw_nodes(graph, pen, "n")
+    pen.node("result", "result", "result")
+    for edge in edges_of(graph.result):
+        pen.edge(ids[edge.node], "result", "value")
+    return pen.text()
+
+
+def _draw_nodes(graph: Graph[Any], pen: _Pen, prefix: str) -> dict[str, str]:
+    ids = {node.name: f"{prefix}{index}" for index, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        label = node.name if node.kind in node.name else f"{node.kind}: {node.name}"
-        label = label.replace('"', "#quot;")
-        lines.append(f"  {ids[node.name]}{_SHAPES[node.kind].format(label)}")
+        pen.node(ids[node.name], node.kind, node.name if node.kind in node.name else f"{node.kind}: {node.name}")
     for node in graph.nodes:
         for name, argument in node.arguments.items():
-            lines += [f"  {ids[edge.node]} -->|{name}| {ids[node.name]}" for edge in edges_of(argument)]
+            for edge in edges_of(argument):
+                pen.edge(ids[edge.node], ids[node.name], "value", name.strip(CONDITION))
         if node.after:
-            lines.append(f"  {ids[node.after]} ==> {ids[node.name]}")
-    lines.append('  result(("result"))')
-    lines += [f"  {ids[edge.node]} --> result" for edge in edges_of(graph.result)]
-    return "\n".join(lines)
+            pen.edge(ids[node.after], ids[node.name], "context")
+        for index, (label, inner) in enumerate(graphs_in(node)):
+            box = f"{ids[node.name]}_{index}"
+            pen.open(box, _label(node, label, index))
+            _draw_nodes(inner, pen, f"{box}_")
+            pen.close()
+            if inner.nodes:
+                pen.edge(ids[node.name], f"{box}_0", "inside")
+    return ids
 
 
-def _node(node: Node) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": node.name, "kind": node.kind, "type": name_of(node.type), "where": str(node.where)}
-    if node.arguments:
-        entry["arguments"] = {name: _argument(argument) for name, argument in node.arguments.items()}
-    if node.after:
-        entry["after"] = node.after
-    if node.timeout != math.inf:
-        entry["timeout"] = node.timeout
-    if node.needs:
-        entry["needs"] = list(node.needs)
-    return entry | _own(node)
+def _label(node: Node, label: str, index: int) -> str:
+    if isinstance(node, Branch) and index < len(node.arms):
+        return f"{node.name} = {node.arms[index].label}"
+    return f"{node.name}: {label}"
 
 
-def _own(node: Node) -> dict[str, Any]:
-    match node:
-        case Input() if node.default is not inspect.Parameter.empty:
-            return {"default": _plain(node.default)}
-        case Constant():
-            return {"value": _plain(node.value)}
-        case Think():
-            options = {"max_tokens": node.max_tokens, "samples": node.samples, "temperature": node.sampling.temperature}
-            return {"template": node.template.source, "system": node.system, "stop": list(node.stop), **options}
-        case Call():
-            return {"tool": node.tool.name}
-        case Map():
-            return {"target": _name(node.target), "over": node.over, "cap": node.cap}
-        case Function():
-            return {"function": _name(node.function)}
-        case Drive():
-            return {"driver": _name(node.driver)}
-    return {}
+class _Mermaid:
+    """Indented by the boxes that are open."""
+
+    SHAPES = {  # noqa: RUF012
+        "input": '(["{}"])',
+        "constant": '(["{}"])',
+        "think": '["{}"]',
+        "call": '[["{}"]]',
+        "map": '[/"{}"/]',
+        "function": '("{}")',
+        "drive": '{{{{"{}"}}}}',
+        "subgraph": '[["{}"]]',
+        "branch": '{{"{}"}}',
+        "loop": '(["{}"])',
+        "select": '[\\"{}"/]',
+        "gather": '(("{}"))',
+        "team": '[["{}"]]',
+        "ask": '>"{}"]',
+        "result": '(("{}"))',
+    }
+    ARROWS = {"value": "-->", "context": "==>", "inside": "-.->"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self._lines = ["flowchart TD"]
+        self._edges: list[str] = []
+        self._depth = 1
+
+    def node(self, name: str, kind: str, label: str) -> None:
+        self._add(name + self.SHAPES[kind].format(_mermaid_text(label)))
+
+    def edge(self, start: str, end: str, line: Line, label: str = "") -> None:
+        shown = f"|{label}|" if label else ""
+        self._edges.append(f"  {start} {self.ARROWS[line]}{shown} {end}")
+
+    def open(self, name: str, label: str) -> None:
+        self._add(f'subgraph {name}["{_mermaid_text(label)}"]')
+        self._depth += 1
+
+    def close(self) -> None:
+        self._depth -= 1
+        self._add("end")
+
+    def text(self) -> str:
+        return "\n".join(self._lines + self._edges)
+
+    def _add(self, line: str) -> None:
+        self._lines.append("  " * self._depth + line)
 
 
-def _argument(argument: Argument) -> dict[str, Any]:
-    match argument:
-        case Edge(name, path):
-            return {"node": name, "path": list(path)} if path else {"node": name}
-        case Fixed(value):
-            return {"value": _plain(value)}
-        case _:
-            return {"items": [_argument(item) for item in argument.items]}
+def _mermaid_text(label: str) -> str:
+    return label.replace('"', "#quot;").replace("\n", " ")
 
 
-def _name(target: Any) -> str:
-    if isinstance(target, Tool):
-        return target.name
-    return f"{getattr(target, '__module__', '')}:{getattr(target, '__qualname__', type(target).__name__)}"
+class _Dot:
+    """Indented by the clusters that are open; edges stand outside of all, so that they pull no node into one."""
+
+    SHAPES = {  # noqa: RUF012
+        "input": "ellipse",
+        "constant": "ellipse",
+        "branch": "diamond",
+        "select": "invtrapezium",
+        "gather": "invtriangle",
+        "map": "parallelogram",
+        "drive": "hexagon",
+        "loop": "oval",
+        "ask": "note",
+        "result": "doublecircle",
+    }
+    STYLES = {"value": "solid", "context": "bold", "inside": "dotted"}  # noqa: RUF012
+
+    def __init__(self, name: str) -> None:
+        self._lines = [f"digraph {_quoted(name)} {{"]
+        self._edges: list[str] = []
+        self._depth = 1
+
+    def node(self, name: str, kind: str, label: str) -> None:
+        self._add(f"{name} [label={_quoted(label)}, shape={self.SHAPES.get(kind, 'box')}];")
+
+    def edge(self, start: str, end: str, line: Line, label: str = "") -> None:
+        self._edges.append(f"  {start} -> {end} [style={self.STYLES[line]}, label={_quoted(label)}];")
+
+    def open(self, name: str, label: str) -> None:
+        self._add(f"subgraph cluster_{name} {{")
+        self._depth += 1
+        self._add(f"label={_quoted(label)};")
+
+    def close(self) -> None:
+        self._depth -= 1
+        self._add("}")
+
+    def text(self) -> str:
+        return "\n".join([*self._lines, *self._edges, "}"])
+
+    def _add(self, line: str) -> None:
+        self._lines.append("  " * self._depth + line)
 
 
-def _plain(value: object) -> Any:
-    """As JSON where it can be, else its repr."""
-    try:
-        return json.loads(json.dumps(value))
-    except (TypeError, ValueError):
-        return repr(value)
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
@@ -276,17 +276,45 @@ class Graph(Generic[T]):
 
         return stream_graph(self, inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The graph's structure as JSON values."""
-        from .drawing import graph_dict
+    def as_dict(self, registry: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The graph as JSON values, functions, tools and types by their names in `registry`, or as module and name.
 
-        return graph_dict(self)
+        What has no such form (a function in a function, an open file) is shown as text; `to_json` refuses it.
+        """
+        from .names import Names
+        from .written import write_graph
+
+        return write_graph(self, Names(registry))
+
+    def to_json(self, registry: Mapping[str, Any] | None = None) -> str:
+        """The graph as JSON text that `from_json` reads back equal. Raises GraphError for one that has no such text."""
+        from .reading import checked_json
+
+        return checked_json(self, registry or {})
+
+    @staticmethod
+    def from_json(text: str, *, registry: Mapping[str, Any] | None = None, modules: Collection[str] = ()) -> Graph[Any]:
+        """The graph that a text holds, checked as if it were written anew. Raises GraphError that names the place.
+
+        Functions, tools and types are looked up in `registry`, then imported from `modules` and what stands in them;
+        nothing else is imported, so that a text from elsewhere runs no code that you did not name.
+        """
+        from .names import Names
+        from .reading import read_json
+
+        return read_json(text, Names(registry, modules))
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
         from .drawing import mermaid
 
         return mermaid(self)
+
+    def dot(self) -> str:
+        """The graph as a Graphviz digraph."""
+        from .drawing import dot
+
+        return dot(self)
 
     def __repr__(self) -> str:
         takes = ", ".join(f"{node.name}: {name_of(node.type)}" for node in self.inputs)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-_UNIONS = (Union, types.UnionType)
+UNIONS = (Union, types.UnionType)
 _CALLABLE: Any = collections.abc.Callable
 _NUMBERS = {(int, float), (int, complex), (float, complex)}
 
@@ -22,12 +22,12 @@ def fits(given: Any, wanted: Any) -> bool:
     Python's rules, with containers taken as read-only (`list[bool]` fits `list[int]`), and one more: a `str` is no
     list of strings.
     """
-    given, wanted = _plain(given), _plain(wanted)
+    given, wanted = plain(given), plain(wanted)
     if given is Any or wanted is Any or wanted is object or given == wanted:
         return True
-    if get_origin(given) in _UNIONS:
+    if get_origin(given) in UNIONS:
         return all(fits(option, wanted) for option in get_args(given))
-    if get_origin(wanted) in _UNIONS:
+    if get_origin(wanted) in UNIONS:
         return any(fits(given, option) for option in get_args(wanted))
     if get_origin(given) is Literal:
         return all(_literal_fits(value, wanted) for value in get_args(given))
@@ -62,10 +62,10 @@ def join(kinds: collections.abc.Iterable[Any]) -> Any:
 
 def element(kind: Any) -> Any:
     """The type of the elements that iterating over a list gives; None where `kind` is no list, tuple or set."""
-    kind = _plain(kind)
+    kind = plain(kind)
     if kind is Any:
         return Any
-    if get_origin(kind) in _UNIONS:
+    if get_origin(kind) in UNIONS:
         options = [element(option) for option in get_args(kind)]
         return None if None in options else join(options)
     origin, arguments = get_origin(kind) or kind, get_args(kind)
@@ -80,7 +80,7 @@ def element(kind: Any) -> Any:
 
 def field_type(kind: Any, name: str) -> Any:
     """The type of a field of a model or dataclass; None where there is none."""
-    kind = _plain(kind)
+    kind = plain(kind)
     if kind is Any:
         return Any
     origin = get_origin(kind) or kind
@@ -97,7 +97,7 @@ def solve(wanted: Any, given: Any) -> dict[Any, Any]:
     """What the type variables in `wanted` stand for where a value of type `given` is passed."""
     if isinstance(wanted, TypeVar):
         return {wanted: given}
-    if get_origin(wanted) in _UNIONS:
+    if get_origin(wanted) in UNIONS:
         plain = [option for option in get_args(wanted) if not isinstance(option, TypeVar)]
         rest = [option for option in _options(given) if not any(fits(option, kind) for kind in plain)]
         return {option: join(rest) for option in get_args(wanted) if isinstance(option, TypeVar) and rest}
@@ -122,7 +122,7 @@ def fill(kind: Any, variables: Mapping[Any, Any]) -> Any:
 
 def choices(kind: Any) -> list[Any] | None:
     """All values that a type has; None where they can't be listed."""
-    kind = _plain(kind)
+    kind = plain(kind)
     if kind is bool:
         return [True, False]
     if kind is types.NoneType:
@@ -131,14 +131,14 @@ def choices(kind: Any) -> list[Any] | None:
         return list(get_args(kind))
     if inspect.isclass(kind) and issubclass(kind, enum.Enum):
         return list(kind)
-    if get_origin(kind) in _UNIONS:
+    if get_origin(kind) in UNIONS:
         parts = [choices(option) for option in get_args(kind)]
         return None if None in parts else [value for part in parts for value in part or ()]
     return None
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
+    return get_args(kind) if get_origin(kind) in UNIONS else (kind,)
 
 
 def hints(function: Callable[..., Any] | type, scope: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def hints(function: Callable[..., Any] | type, scope: Mapping[str, Any]) -> dict
 
 def name_of(kind: Any) -> str:
     """A type as it is written in code."""
-    kind = _plain(kind)
+    kind = plain(kind)
     if kind is types.NoneType:
         return "None"
-    if get_origin(kind) in _UNIONS:
+    if get_origin(kind) in UNIONS:
         return " | ".join(name_of(option) for option in get_args(kind))
     if get_origin(kind) is Literal:
         return f"Literal[{', '.join(map(repr, get_args(kind)))}]"
@@ -170,7 +170,7 @@ def name_of(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind).removeprefix("typing."))
 
 
-def _plain(kind: Any) -> Any:
+def plain(kind: Any) -> Any:
     """Without aliases, annotations, new types and type variables."""
     while True:
         if kind is None:
