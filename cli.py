@@ -235,6 +235,17 @@ def bench_engine(
     engine.main(only=only or (), as_json=as_json)
 
 
+@bench_app.command("shift")
+def bench_shift(
+    traces: Annotated[int, typer.Option(min=1, help="Traces of each kind.")] = 40, as_json: JsonOption = False
+) -> None:
+    """How far a prune by `shift` departs from an exact one, by the share pruned and layer by layer."""
+    _require("torch", "local")
+    from .benchmarks import shift_departure
+
+    shift_departure.main(traces=traces, as_json=as_json)
+
+
 @bench_app.command("coverage")
 def bench_coverage(
     engine: EngineOption = "local",
