@@ -6,8 +6,10 @@ then they are joined, which moves nothing. So no step has to know of groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 from ...errors import ContextError
 from .asking import ask, perform, side_by_side
@@ -18,6 +20,8 @@ from .mailbox import Mailbox
 from .structure import joined_by
 from .view import View
 from .work import Extension, Lease, Settling, Work
+
+T = TypeVar("T")
 
 
 class Editor:
@@ -30,12 +34,31 @@ class Editor:
 
     async def make(self, holdings: Sequence[Holding], edit: Callable[[Sequence[View]], Edit]) -> tuple[Lease, Edit]:
         """The edit, and a lease on what stays as it is. What is pending in the holdings is encoded first."""
-        claims = list[Lease]()
-        while (made := await ask(self._loop, partial(self._made, holdings, edit, claims))) is None:
-            for holding in holdings:
-                if holding.pending:
-                    await self._perform(holding, Settling(mailbox=Mailbox.here()))
+        make = partial(ask, self._loop, partial(self._made, holdings, edit, list[Lease]()))
+        made = await make() or await self._settled(holdings, make)
+        if made is not None:
+            return made
+        async with self._turn(holdings):  # others needed the pages meanwhile
+            while made is None:
+                made = await self._settled(holdings, make)
         return made
+
+    async def _settled(self, holdings: Sequence[Holding], make: Callable[[], Awaitable[T]]) -> T:
+        """What `make` gives once the holdings' pending tokens are encoded."""
+        pending = [holding for holding in dict.fromkeys(holdings) if holding.pending]
+        await side_by_side([partial(self._perform, holding, Settling(mailbox=Mailbox.here())) for holding in pending])
+        return await make()
+
+    @asynccontextmanager
+    async def _turn(self, holdings: Sequence[Holding]) -> AsyncIterator[None]:
+        """What is encoded of these holdings stays in the pool while there is anything else to evict."""
+        mailbox, turns = Mailbox.here(), self._loop.turns
+        self._loop.tell(partial(turns.take, mailbox, holdings))
+        try:
+            await mailbox.take()
+            yield
+        finally:
+            self._loop.tell(partial(turns.leave, mailbox))
 
     async def carry_out(self, lease: Lease, parts: Sequence[Again]) -> Lease:
         """With the parts encoded after what the lease holds. The last token, if in no group, stays pending."""

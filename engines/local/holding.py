@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Holding:
     """A view with its pages, and pending tokens. `users` counts the contexts and requests that need it."""
 
-    __slots__ = ("_content", "_pool", "adapter", "logits", "lost", "pages", "settler", "users")
+    __slots__ = ("_content", "_pool", "adapter", "claimed", "logits", "lost", "pages", "settler", "users")
 
     def __init__(
         self, pool: PagePool, view: View, pending: tuple[int, ...], *, lost: int = 0, adapter: Adapter | None = None
@@ -34,6 +34,8 @@ class Holding:
         self.pages = view.pages()
         pool.hold(self.pages)
         self.users = 0
+        self.claimed = False
+        """True while an edit has its turn that needs it beside others: it is evicted last, and not for those others."""
         self.settler: Thread | None = None
         """The thread that encodes the pending tokens at present."""
         self.lost = lost
@@ -80,9 +82,8 @@ class Holding:
 
     @property
     def evictable(self) -> bool:
-        """True if it can be encoded again from its tokens, and giving it up frees a page."""
-        view = self.view
-        return view.exact and self.settler is None and any(self._pool.users(page) == 1 for page in self.pages)
+        """True if it can be encoded again from its tokens."""
+        return bool(self.pages) and self.view.exact and self.settler is None
 
     def settle(self, view: View) -> None:
         """Its pending tokens were encoded: `view` holds them."""

@@ -25,6 +25,7 @@ from .pages import PagePool
 from .sampling import sample
 from .schedule import Scheduler, Share
 from .thread import Thread
+from .turns import Turns
 from .work import Embedding, Lease, Scoring, Work
 
 logger = logging.getLogger("plait.engines.local")
@@ -70,6 +71,7 @@ class StepLoop:
         self.pool = pool
         cache = PrefixCache(pool, keeps=prefix_cache)
         self.scheduler = Scheduler(pool, cache, step_tokens=step_tokens, max_batch=max_batch, fail=self._fail)
+        self.turns = Turns()
         self.steps = 0
         self.encoded = 0
         self.sampled = 0
@@ -193,6 +195,7 @@ class StepLoop:
         self._ended = reason
         for thread in [*self.scheduler.running, *self.scheduler.waiting]:
             thread.work.mailbox.close(EngineClosedError(reason))
+        self.turns.end(EngineClosedError(reason))
         self.carry_out()
 
     # ---- commands

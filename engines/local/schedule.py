@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...errors import PoolError
@@ -217,16 +218,26 @@ class Scheduler:
         for other in self.running:
             if other is not thread:
                 other.trim()
+        idle = self._idle(thread)
         while missing > self.pool.free:
             if self.cache.evict(missing - self.pool.free + self._at_once):
                 continue
-            idle = (holding for holding in self._holdings if holding is not thread.holding and holding.evictable)
             holding = next(idle, None)
             if holding is None:
                 return False
             holding.evict()
             self.evicted += 1
         return True
+
+    def _idle(self, thread: Thread) -> Iterator[Holding]:
+        """Holdings to evict for a thread, longest unused first: those with a page that only such holdings use. Those
+        that an edit needs at once come last, and none gives way to another of the same edit."""
+        idle = [holding for holding in self._holdings if holding is not thread.holding and holding.evictable]
+        idle = [holding for holding in idle if not (holding.claimed and thread.holding.claimed)]
+        idle.sort(key=lambda holding: holding.claimed)
+        uses = Counter(page for holding in idle for page in holding.pages)
+        freed = {page for page, count in uses.items() if count == self.pool.users(page)}
+        yield from (holding for holding in idle if not freed.isdisjoint(holding.pages))
 
     def _preempt(self, thread: Thread) -> None:
         self.running.remove(thread)

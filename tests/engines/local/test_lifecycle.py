@@ -17,7 +17,7 @@ import pytest
 from plait.engines import Sampling, open_engine
 from plait.engines.local import LocalEngine
 from plait.engines.local.engine import parse_memory
-from plait.errors import CheckpointError, ContextError, EngineClosedError, EngineError, InputError
+from plait.errors import CheckpointError, ContextError, EngineClosedError, EngineError, InputError, PoolError
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., LocalEngine]
@@ -315,3 +315,37 @@ async def test_memory_sizes_the_pool(checkpoint: Path) -> None:
         bytes_per_token = engine.decoder.config.kv_bytes_per_token(4)
         assert engine.stats().tokens == (1 << 20) // bytes_per_token // 16 * 16
         assert (await engine.start("x")).length == 1
+
+
+# ---- edits of more than the pool holds at once
+
+
+async def test_edits_that_evict_each_other_take_turns(checkpoint: Path, open_local: Open) -> None:
+    texts = [" the cat sat on the mat", " hello world to people"]
+    async with open_local(checkpoint, kv_tokens=80, page_size=4, prefix_cache=False) as engine:
+        found = list[str]()
+
+        async def splice(number: int) -> None:
+            parent = await engine.start(f"{number} said ")
+            forks = [await parent.extend(text) for text in texts]
+            found.append((await parent.splice(forks, at="parallel", mode="exact")).text)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for number in range(20):
+                    group.start_soon(splice, number)
+        assert sorted(found) == sorted(f"{number} said {''.join(texts)}" for number in range(20))
+        assert settled(engine) == 0
+
+
+async def test_an_edit_of_contexts_that_the_pool_cannot_hold_at_once_is_refused(
+    checkpoint: Path, open_local: Open
+) -> None:
+    async with open_local(checkpoint, kv_tokens=40, page_size=4) as engine:
+        context, other = [await engine._append(None, list(range(start, start + 24)), None) for start in (10, 50)]
+        with anyio.fail_after(60):
+            with pytest.raises(PoolError, match="release contexts"):
+                await context.splice([other], at="sequence", mode="shift")
+        assert (await context.generate(max_tokens=3)).usage.generated == 3
+        del context, other
+        assert settled(engine) == 0
