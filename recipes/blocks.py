@@ -70,7 +70,7 @@ class _Element:
     tag: str
     place: Place
     index: str | None = None
-    head: str = ""
+    head: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
     outlines: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
@@ -152,9 +152,11 @@ class Blocks:
             stray = text.lstrip()
             if stray:
                 self._place = self._place.after(text[: len(text) - len(stray)])
-                self._refuse(f"text {stray[:20]!r} stands in <Parallel> outside its parts{self._expected(inside)}")
+                self._refuse(
+                    f"text from {stray[0]!r} on stands in <Parallel> outside its parts{self._expected(inside)}"
+                )
         elif inside is not None and inside.index is None and inside.tag in ("Outline", "Path"):
-            inside.head += text
+            inside.head.append(text)
             if ":" in text or not _INDEX_GOES_ON.fullmatch(text):
                 self._read_index(inside)
         elif inside is not None and inside.tag == "Outline":
@@ -163,9 +165,10 @@ class Blocks:
 
     def _read_index(self, element: _Element) -> None:
         """The head of an outline or path is as long as it gets: what index does it name?"""
-        found = _INDEX.match(element.head)
+        head = "".join(element.head)
+        found = _INDEX.match(head)
         element.index = found[1] if found else ""
-        element.text.append(element.head[found.end() if found else 0 :])
+        element.text.append(head[found.end() if found else 0 :])
         if not found:
             self._fault(element, f"<{element.tag}> has no index such as '1:'")
         elif element.tag == "Outline":

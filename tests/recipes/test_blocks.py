@@ -99,7 +99,7 @@ def test_what_is_cut_can_be_closed(text: str, cut: int) -> None:
         ("<Parallel>", 1, 11, "ends inside <Parallel>"),
         ("a\nb <Path>1: x</Path>", 2, 3, "<Path> can't stand here"),
         ("a</Goal>", 1, 2, "</Goal> closes nothing"),
-        ("<Parallel>\n x<Goal>", 2, 2, "text 'x' stands in <Parallel>"),
+        ("<Parallel>\n x<Goal>", 2, 2, "text from 'x' on stands in <Parallel>"),
         ("<Parallel><Goal>g</Goal><Path>", 1, 11, "<Goal> has no outline"),
         ("<Parallel><Goal><Outline>1: a</Outline>\n<Outline>1: b</Outline>", 2, 1, "outline 1 is there twice"),
         ("<Parallel><Goal><Outline>1: a</Outline>\n<Outline>3: b</Outline>", 2, 1, "outline 2 is missing"),
