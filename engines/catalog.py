@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 NAMES = ("local", "local:MODEL_DIR", "transformers:MODEL_DIR", "scripted:FILE.json")
 
+ABLE = ("local", "scripted")
+"""Engines that offer all that a node of a graph may need."""
+
 
 def open_engine(name: str = "local", **options: Any) -> Engine:
     """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `transformers:MODEL_DIR` (the local

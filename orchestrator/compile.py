@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engines.base import Capabilities, Engine
+from ..engines.catalog import ABLE
 from ..errors import GraphError
 from .checks import ordered
 from .compound import Ask, Loop, Select, Team, continued_inputs, graphs_in, passes_contexts
@@ -191,7 +192,8 @@ def _check_needs(graph: Graph[Any], node: Node, engine: Engine | None) -> None:
         if need not in offered:
             raise GraphError(
                 f"graph '{graph.name}': {describe_node(node)} needs '{need}', which engine '{engine.name}' can't do; "
-                f"it offers: {', '.join(offered) or 'nothing beyond plain text'}"
+                f"it offers: {', '.join(offered) or 'nothing beyond plain text'}; "
+                f"engines that can: {', '.join(ABLE)}"
             )
 
 

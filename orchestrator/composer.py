@@ -47,7 +47,8 @@ class Composer(Writer):
     ) -> T:
         """Another graph as a node. Its nodes' paths begin with this node's: "name/inner"."""
         where = self._where()
-        name = self._free_name(name or name_of_target(graph), where, given=bool(name))
+        plain = name_of_target(graph)
+        name = self._free_name(name or ("subgraph" if plain == "lambda" else plain), where, given=bool(name))
         owner = f"subgraph node '{name}' ({where})"
         values = self._by_position(owner, graph, inputs) | values
         inner = self._inner(graph, name, values)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from ..errors import GraphError, InputError
@@ -159,13 +160,18 @@ class Entry:
 
     def record(self, key: str, kind: type[T]) -> T:
         """A dataclass from the fields that are not as they are by default."""
-        return kind(**self.inner(key).rest(kind))
+        entry = self.inner(key)
+        with entry.located():
+            return kind(**entry.rest(kind))
 
     def rest(self, kind: Any, but: Collection[str] = ()) -> dict[str, Any]:
         """The fields of a dataclass, checked by their types."""
         from pydantic import TypeAdapter, ValidationError
 
         found = {}
+        for field in fields(kind):
+            if field.default is MISSING and field.default_factory is MISSING and field.name not in self._data:
+                raise self.error(f"'{field.name}' is missing")
         for name, value in self._data.items():
             if name in but:
                 continue

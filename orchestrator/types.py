@@ -105,7 +105,7 @@ def solve(wanted: Any, given: Any) -> dict[Any, Any]:
     if len(inside) == 1 and element(wanted) is inside[0]:
         return solve(inside[0], element(given))
     found: dict[Any, Any] = {}
-    for ours, theirs in zip(inside, get_args(given), strict=False):
+    for ours, theirs in zip(_filled(wanted), _filled(given), strict=False):
         found |= solve(ours, theirs)
     return found
 
@@ -115,9 +115,14 @@ def fill(kind: Any, variables: Mapping[Any, Any]) -> Any:
     if isinstance(kind, TypeVar):
         return variables.get(kind, kind)
     free = getattr(kind, "__parameters__", ())
-    if not free or inspect.isclass(kind):
-        return kind
+    if not free or (inspect.isclass(kind) and not (hasattr(kind, "model_fields") and set(free) <= variables.keys())):
+        return kind  # a class itself; but a model with its own variables in brackets is that class, too
     return kind[tuple(variables.get(variable, Any) for variable in free)]
+
+
+def _filled(kind: Any) -> tuple[Any, ...]:
+    """What stands in the brackets of a generic type; pydantic's are classes of their own."""
+    return get_args(kind) or getattr(kind, "__pydantic_generic_metadata__", {}).get("args", ())
 
 
 def choices(kind: Any) -> list[Any] | None:
