@@ -128,6 +128,13 @@ async def _thread(scope: Scope, message: str, form: SpawnFormat, limits: SpawnLi
     raise BudgetError(f"a thread spawned more than max_spawns={limits.max_spawns} times")
 
 
+async def _child(scope: Scope, message: str, form: SpawnFormat, limits: SpawnLimits) -> tuple[str, int]:
+    """As `_thread`, in a node whose value is the result."""
+    result, ran = await _thread(scope, message, form, limits)
+    scope.finish(result)
+    return result, ran
+
+
 async def _write(
     scope: Scope, context: Context, grammar: Grammar | None, max_tokens: int
 ) -> tuple[Generation, TokenMap]:
@@ -151,7 +158,7 @@ async def _run(scope: Scope, spawns: Sequence[Spawn], form: SpawnFormat, limits:
     for index, spawn in enumerate(spawns[:count]):
         share = (limits.max_calls - count + index) // count
         below = replace(limits, max_depth=limits.max_depth - 1, max_calls=share)
-        children.append((spawn.title, partial(_thread, message=spawn.message, form=form, limits=below)))
+        children.append((spawn.title, partial(_child, message=spawn.message, form=form, limits=below)))
     ended = await scope.gather(children)
     results = [result for result, _ in ended] + [NONE] * (len(spawns) - count)
     return results, count + sum(ran for _, ran in ended)

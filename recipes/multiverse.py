@@ -55,6 +55,7 @@ def multiverse(
         if thread.blocks.open:
             scope.emit("mended", f"path {outline.index} ended inside {thread.blocks.open[-1]}; it was closed")
             await thread.insert(thread.blocks.closing)
+        scope.finish(thread.text.removeprefix(opening))
         return thread
 
     async def write(thread: _Thread, stop: Sequence[str], depth: int, grammar: Grammar | None) -> None:

@@ -10,7 +10,7 @@ import plait
 from plait.engines import Engine, Regex
 from plait.engines.scripted import Reply, ScriptedEngine
 from plait.errors import NodeError
-from plait.orchestrator import NodeNote, NodeStarted, NodeText, Scope
+from plait.orchestrator import NodeFinished, NodeNote, NodeStarted, NodeText, Scope
 from plait.recipes.apr import LINES, Join, SpawnFormat, SpawnLimits, spawn_and_join
 from plait.recipes.prompt import conversation
 
@@ -67,6 +67,8 @@ async def test_children_spawn_in_turn_and_threads_spawn_again() -> None:
     }
     scripted, events = ScriptedEngine(rules), list[Any]()
     assert await plait.recipes.apr().run("root", engine=scripted, listeners=[events.append]) == "done"
+    ended = {event.path: event.summary for event in events if isinstance(event, NodeFinished)}
+    assert ended["solve/1-left"] == "one"
     started = [event.path for event in events if isinstance(event, NodeStarted) and event.kind == "thread"]
     assert started == ["solve/1-left", "solve/1-left/1-leaf", "solve/2-leaf"]
     assert messages(scripted)[-1][1] == "Let me see. <join>\n1: one\n</join> more <join>\n1: 2\n</join>"

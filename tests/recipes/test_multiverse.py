@@ -78,6 +78,7 @@ async def test_a_straggler_does_not_stop_the_others_from_being_read() -> None:
     _, events, _ = await trace_of(rules)
     order = [event.path for event in events if isinstance(event, NodeFinished) and "solve/" in event.path]
     assert [path.rpartition("/")[2] for path in order] == ["2-2-thrice", "1-1-twice"]
+    assert "it is 3</Path>" in [event.summary.strip() for event in events if isinstance(event, NodeFinished)]
     texts = [event.path for event in events if isinstance(event, NodeText) and "solve/" in event.path]
     assert texts.index(order[0]) < len(texts) - 1 - texts[::-1].index(order[1])
 
