@@ -150,7 +150,11 @@ async def outputs(engine: LocalEngine, noise: int) -> list[object]:
         sampling = Sampling(1.1, seed=index, logprobs=4, repetition_penalty=1.1)
         grammar = Regex("[a-z ]{24}") if index == 1 else None
         out = await context.generate(max_tokens=24, sampling=sampling, grammar=grammar)
-        found[index] = (out.tokens, out.logprobs, await out.context.score([" the mat", " cat"]))
+        cut = await out.context.prune(2, 5, mode="shift")
+        sides = [await cut.extend(" the cat"), await cut.extend(" hello")]
+        joined = await (await cut.splice(sides, at="parallel", mode="exact")).extend(" and")
+        later = await joined.generate(max_tokens=6, sampling=Sampling(logprobs=4))
+        found[index] = (out.tokens, out.logprobs, later.logprobs, await cut.score([" the mat", " cat"]))
 
     async def disturb(index: int) -> None:
         await others[index].generate(
