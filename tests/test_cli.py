@@ -104,6 +104,20 @@ def test_models_check_of_the_embedded_model() -> None:
     assert report["logits_difference"] < 1e-4
 
 
+def test_models_check_of_an_adapter_that_is_none(tmp_path: Path) -> None:
+    done = plait("models", "check", str(EMBEDDED), "--adapter", str(tmp_path), "--json")
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report["engine"] == f"local:{EMBEDDED}"
+    assert f"no adapter at {tmp_path}" in report["adapter_problem"]
+
+
+def test_the_breadth_path_answers_as_the_decoder_does() -> None:
+    done = plait("run", "tim", QUESTION, "-q", "--engine", f"transformers:{EMBEDDED}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Peru"
+
+
 @pytest.mark.parametrize("task", ["", "  \n"])
 def test_empty_task(task: str) -> None:
     refused(plait("run", "tim", task), 2, "task is empty")

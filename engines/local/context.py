@@ -179,6 +179,14 @@ class LocalContext:
         self._lease.release()
 
 
+def check_adapters(contexts: Sequence[LocalContext]) -> None:
+    """Raise ContextError if they differ: keys and values of one adapter mean nothing to another."""
+    found = {context.holding.salt: context.adapter for context in contexts}
+    if len(found) > 1:
+        names = ", ".join(f"'{adapter.directory.name}'" if adapter else "none" for adapter in found.values())
+        raise ContextError(f"contexts with different adapters can't see each other ({names}): start all with the same")
+
+
 class LocalStream:
     """A generation under way; see engines.base.GenerationStream."""
 

@@ -35,7 +35,7 @@ from .adapter import Adapter, AdapterCache
 from .asking import perform
 from .backends import KINDS, Backend, load_model
 from .chat import ChatTemplate, Conversation
-from .context import Ask, LocalContext
+from .context import Ask, LocalContext, check_adapters
 from .editing import Editor
 from .edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
 from .generation import Generation
@@ -291,7 +291,7 @@ class LocalEngine:
             if not isinstance(other, LocalContext) or other.engine is not self:
                 raise ContextError(f"a context of another engine can't be spliced into one of '{self.name}'")
             own.append(other)
-        _check_adapters([context, *own])
+        check_adapters([context, *own])
         edit = splice_exact if mode == "exact" else splice_shift
 
         def splice(views: Sequence[View]) -> Edit:
@@ -441,14 +441,6 @@ def _other(context: LocalContext, other: LocalContext, view: View) -> Other:
 def _check_choice(operation: str, choice: str, supported: Sequence[str]) -> None:
     if choice not in supported:
         raise CapabilityError(f"{operation} does not know '{choice}'; supported: {', '.join(supported)}")
-
-
-def _check_adapters(contexts: Sequence[LocalContext]) -> None:
-    """Keys and values of one adapter mean nothing to another."""
-    found = {context.holding.salt: context.adapter for context in contexts}
-    if len(found) > 1:
-        names = ", ".join(f"'{adapter.directory.name}'" if adapter else "none" for adapter in found.values())
-        raise ContextError(f"contexts with different adapters can't see each other ({names}): start all with the same")
 
 
 def parse_memory(memory: str | int) -> int:

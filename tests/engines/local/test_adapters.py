@@ -169,6 +169,22 @@ async def test_contexts_of_different_adapters_do_not_mix(
                 await one.splice([other], at="sequence", mode="shift")
 
 
+async def test_the_prefix_cache_knows_adapters_apart(checkpoint: Path, adapters: list[Path], open_local: Open) -> None:
+    async with open_local(checkpoint, page_size=4) as engine:
+        for adapter, cached in (
+            ("", False),
+            ("", True),
+            (adapters[0], False),
+            (adapters[1], False),
+            (adapters[0], True),
+        ):
+            context = await engine.start(PROMPT, adapter=adapter)
+            usage = context.usage + (await context.generate(max_tokens=2)).usage
+            assert (usage.cached > 0) == cached, adapter
+            context.release()
+        engine.check_integrity()
+
+
 async def test_an_adapter_is_loaded_once_and_freed(checkpoint: Path, adapters: list[Path], open_local: Open) -> None:
     loaded = []
 
