@@ -95,7 +95,9 @@ def _write(directory: Path, family: str, config: dict[str, Any]) -> None:
 
 
 def plain(directory: Path) -> Any:
-    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    """With eager attention: scaled-dot-product attention leaves Gemma 2's cap out in transformers 4."""
+    options = {"dtype": torch.float32, "attn_implementation": "eager"}
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, **options).eval()
 
 
 def open_theirs(directory: Path, **options: Any) -> LocalEngine:
