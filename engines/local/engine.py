@@ -289,7 +289,9 @@ class LocalEngine:
         own = []
         for other in others:
             if not isinstance(other, LocalContext) or other.engine is not self:
-                raise ContextError(f"a context of another engine can't be spliced into one of '{self.name}'")
+                raise ContextError(
+                    f"a context of another engine can't be spliced into one of '{self.name}': start it on this one"
+                )
             own.append(other)
         check_adapters([context, *own])
         edit = splice_exact if mode == "exact" else splice_shift
@@ -366,7 +368,10 @@ class LocalEngine:
 
     def _check_ask(self, ask: Ask) -> None:
         if ask.max_tokens < 0 or "" in ask.stop:
-            raise InputError(f"max_tokens {ask.max_tokens} or a stop string of {ask.stop!r} can't be used")
+            raise InputError(
+                f"max_tokens {ask.max_tokens} or a stop string of {ask.stop!r} can't be used: give 0 tokens or more, "
+                "and strings that aren't empty"
+            )
         size = self.tokenizer.size
         named = {"stop": [stop for stop in ask.stop if isinstance(stop, int)], "logit_bias": ask.sampling.logit_bias}
         for option, tokens in named.items():
@@ -381,10 +386,12 @@ class LocalEngine:
             return None
         if isinstance(grammar, LocalGrammarState):
             if grammar.tokenizer is not self.tokenizer:
-                raise GrammarError("a grammar's state belongs to the engine that made it")
+                raise GrammarError(
+                    "a grammar's state belongs to the engine that made it: begin with the grammar itself"
+                )
             return grammar.matcher()
         if isinstance(grammar, GrammarState):
-            raise GrammarError("a grammar's state belongs to the engine that made it")
+            raise GrammarError("a grammar's state belongs to the engine that made it: begin with the grammar itself")
         return self._grammars.known(grammar) or await anyio.to_thread.run_sync(self._grammars.matcher, grammar)
 
     async def _edit(

@@ -60,7 +60,9 @@ class Matcher:
         if np.count_nonzero(allowed) <= len(self._tokenizer.eos) and self._only_ends(allowed):
             allowed[:] = False
             if not self.complete:
-                raise GrammarError("the grammar can't go on: the vocabulary has no token that it allows here")
+                raise GrammarError(
+                    "the grammar can't go on: the vocabulary has no token that it allows here. Change it"
+                )
         return allowed
 
     def _only_ends(self, allowed: Mask) -> bool:
@@ -148,7 +150,7 @@ def forbid(logits: Tensor, allowed: Sequence[Mask | None]) -> None:
 def _compile(source: str, trie: LLTokenizer) -> LLMatcher:
     matcher = LLMatcher(trie, source, log_level=0)
     if matcher.is_error():
-        raise GrammarError(f"grammar can't be compiled: {matcher.get_error().strip()}")
+        raise GrammarError(f"grammar can't be compiled, correct it: {matcher.get_error().strip()}")
     return matcher
 
 
@@ -161,7 +163,7 @@ def _source(grammar: Grammar) -> str:
     try:
         return str(LLMatcher.grammar_from_lark(f'{_lark(grammar)}\n%llguidance {{"no_forcing": true}}\n'))
     except (TypeError, ValueError) as error:
-        raise GrammarError(f"grammar can't be compiled: {error}") from error
+        raise GrammarError(f"grammar can't be compiled, correct it: {error}") from error
 
 
 def _lark(grammar: Grammar) -> str:
