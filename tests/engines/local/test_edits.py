@@ -24,12 +24,13 @@ from plait.engines import Message, Sampling
 from plait.engines.base import Mode
 from plait.engines.local import LocalEngine
 from plait.engines.local.context import LocalContext
-from plait.errors import ContextError, ContextLengthError
+from plait.errors import ContextError, ContextLengthError, PoolError
 from plait.usage import Usage
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., LocalEngine]
 Structure: TypeAlias = "list[int | tuple[Structure, ...]]"
+MODES: tuple[Mode, ...] = ("exact", "shift")
 EXACT = 1e-9
 
 
@@ -443,11 +444,10 @@ async def test_one_after_the_other_a_buffer_keeps_the_latest(benches: Callable[.
 async def test_differing_prune_points_in_one_batch_equal_solo_runs(checkpoint: Path, open_local: Open) -> None:
     async def one(engine: LocalEngine, number: int, found: dict[int, Any]) -> None:
         context = await engine._append(None, words(12 + 5 * number, number), None)
-        modes: tuple[Mode, ...] = ("exact", "shift")
         for turn in range(3):
             out = await context.generate(max_tokens=4 + number, sampling=Sampling(1.0, seed=number))
             start = (number + turn) % 6
-            context = await out.context.prune(start, start + 3 + turn, mode=modes[(number + turn) % 2])
+            context = await out.context.prune(start, start + 3 + turn, mode=MODES[(number + turn) % 2])
         found[number] = (context.tokens, await context.score(["x"]), context.usage.recomputed)
 
     solo, together = dict[int, Any](), dict[int, Any]()
@@ -466,8 +466,7 @@ async def test_differing_prune_points_in_one_batch_equal_solo_runs(checkpoint: P
 
 
 async def test_pages_of_what_is_pruned_return_at_once(checkpoint: Path, open_local: Open) -> None:
-    modes: tuple[Mode, ...] = ("exact", "shift")
-    for mode in modes:
+    for mode in MODES:
         async with open_local(checkpoint, page_size=4, prefix_cache=False) as engine:
             context = await Bench(engine, None).start(*words(80))
             pruned = await context.prune(8, 72, mode=mode)
@@ -576,13 +575,12 @@ async def test_a_splice_does_not_depend_on_what_the_pool_kept(checkpoint: Path, 
 
 
 async def test_ranges_and_contexts_that_do_not_fit_are_refused_by_name(checkpoint: Path, open_local: Open) -> None:
-    modes: tuple[Mode, ...] = ("exact", "shift")
     async with open_local(checkpoint) as engine, open_local(checkpoint) as other:
         bench = Bench(engine, None)
         structure: Structure = [7, 8, ([9, 10], [11, 12]), 13]
         context, foreign = await bench.build(structure), await other.start("x")
         pages = engine.stats().pages_used
-        for mode in modes:
+        for mode in MODES:
             for start, stop in ((-1, 2), (3, 2), (0, 8), (9, 9)):
                 with pytest.raises(ContextError, match="does not fit a context of 7 tokens"):
                     await context.prune(start, stop, mode=mode)
@@ -628,6 +626,46 @@ async def test_a_conversation_goes_on_after_a_prune(checkpoint: Path, open_local
         went_on = await pruned.extend([Message("user", "so")])
         assert went_on.conversation is not None
         assert [message.content for message in went_on.conversation.messages] == ["hello hello hello", "yes", "so"]
+
+
+# ---- under pressure
+
+
+async def test_edits_that_do_not_fit_together_take_turns(checkpoint: Path, open_local: Open) -> None:
+    async def one(engine: LocalEngine, number: int, found: dict[int, Any]) -> None:
+        bench, mode = Bench(engine, None), MODES[number % 2]
+        parent, other = await bench.start(*words(17, number)), await bench.start(*words(15, 50 + number))
+        joined = await parent.splice([other], at="sequence", mode="exact")
+        pruned = await joined.prune(3, 9 + number, mode=mode)
+        found[number] = (pruned.tokens, await pruned.score(["x"]))
+
+    solo, together = dict[int, Any](), dict[int, Any]()
+    async with open_local(checkpoint) as engine:
+        for number in range(6):
+            await one(engine, number, solo)
+    async with open_local(checkpoint, kv_tokens=120, page_size=4) as engine:
+        with anyio.fail_after(120):
+            async with anyio.create_task_group() as group:
+                for number in range(6):
+                    group.start_soon(one, engine, number, together)
+        engine.check_integrity()
+        assert engine.stats().evicted
+    for number, (tokens, score) in solo.items():
+        assert together[number] == (tokens, pytest.approx(score, abs=EXACT))
+
+
+async def test_an_edit_larger_than_the_pool_is_refused_and_the_engine_goes_on(
+    checkpoint: Path, open_local: Open
+) -> None:
+    async with open_local(checkpoint, kv_tokens=40, page_size=4) as engine:
+        bench = Bench(engine, None)
+        one, other = await bench.start(*words(24, 1)), await bench.start(*words(24, 2))
+        with anyio.fail_after(120):
+            for mode in MODES:
+                with pytest.raises(PoolError, match="more kv_memory"):
+                    await one.splice([other], at="sequence", mode=mode)
+        engine.check_integrity()
+        assert len((await one.generate(max_tokens=3)).tokens) == 3
 
 
 # ---- everything, in any order
