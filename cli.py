@@ -252,12 +252,13 @@ def bench_coverage(
     members: Annotated[int, typer.Option(min=1, help="Members of a team.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Tokens that each member writes.")] = 128,
     problems: Annotated[int, typer.Option(min=1, help="Problems of each kind.")] = 3,
+    held: Annotated[bool, typer.Option("--held", help="Hold members to the form of answers, by a grammar.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """How much of a task teams cover beside members that don't see each other, at equal steps and at equal tokens."""
     from .benchmarks import coverage
 
-    coverage.main(engine=engine, members=members, steps=steps, problems=problems, as_json=as_json)
+    coverage.main(engine=engine, members=members, steps=steps, problems=problems, held=held, as_json=as_json)
 
 
 @bench_app.command("orchestrator")

@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from typing import TypeAlias
 import anyio
 
 from plait.benchmarks.table import Cell, Table
-from plait.engines import Context, Engine, Member, Sampling, Teamwork, open_engine
+from plait.engines import Context, Engine, Member, Regex, Sampling, Teamwork, open_engine
 from plait.orchestrator.together import together
 from plait.recipes.group_think import teamwork as group_think_teamwork
 from plait.recipes.hogwild import teamwork as hogwild_teamwork
@@ -38,6 +38,8 @@ class Task:
     prompt: str
     required: int
     found: Callable[[str], set[str]]
+    grammar: Regex
+    """The form of an answer that holds nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,24 @@ class Written:
         return text
 
 
-Arm: TypeAlias = Callable[[Engine, Task, int, int, int], Awaitable[list[Written]]]
-"""`(engine, task, members, steps, seed)` -> what the members wrote."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many members write so many tokens each. `held` members write answers and nothing else, by a grammar, so that
+    a model that can't be told to can be measured, too; they are given no headers."""
+
+    members: int
+    steps: int
+    held: bool
+
+    def grammar(self, task: Task) -> Regex | None:
+        return task.grammar if self.held else None
+
+    def work(self, work: Teamwork) -> Teamwork:
+        return replace(work, step_header="", check="", check_every=0) if self.held else work
+
+
+Arm: TypeAlias = Callable[[Engine, Task, Plan, int], Awaitable[list[Written]]]
+"""`(engine, task, plan, seed)` -> what the members wrote."""
 
 
 # ---- tasks
@@ -67,7 +85,9 @@ Arm: TypeAlias = Callable[[Engine, Task, int, int, int], Awaitable[list[Written]
 def enumeration(required: int = 50) -> Task:
     """List different two-digit numbers."""
     prompt = f"List {required} different two-digit numbers, separated by commas, none of them twice."
-    return Task("enumeration", prompt, required, lambda text: set(re.findall(r"(?<!\d)[1-9]\d(?!\d)", text)))
+    found = re.compile(r"(?<!\d)[1-9]\d(?!\d)")
+    grammar = Regex(r"[1-9][0-9](, [1-9][0-9])*")
+    return Task("enumeration", prompt, required, lambda text: set(found.findall(text)), grammar)
 
 
 def shortest_paths(seed: int, nodes: int = 5) -> Task:
@@ -82,7 +102,9 @@ def shortest_paths(seed: int, nodes: int = 5) -> Task:
         f"A directed graph has these edges, with their lengths: {listed}. For every ordered pair of different nodes, "
         f"{len(lengths)} in all, write the length of the shortest path, such as A-B=7."
     )
-    return Task("shortest paths", prompt, len(lengths), partial(_stated_rightly, lengths))
+    pair = f"[{names}]-[{names}]=[1-9][0-9]?"
+    found = partial(_stated_rightly, lengths)
+    return Task("shortest paths", prompt, len(lengths), found, Regex(f"{pair}(, {pair})*"))
 
 
 def floyd_warshall(names: str, edges: dict[tuple[str, str], int]) -> dict[str, int]:
@@ -103,33 +125,35 @@ def _stated_rightly(lengths: dict[str, int], text: str) -> set[str]:
 # ---- arms
 
 
-async def independent(engine: Engine, task: Task, members: int, steps: int, seed: int) -> list[Written]:
+async def independent(engine: Engine, task: Task, plan: Plan, seed: int) -> list[Written]:
     """Members that don't see each other."""
     context = await engine.start(conversation("alone", task.prompt))
-    return await together([partial(_alone, context, steps, seed + member) for member in range(members)])
+    jobs = [partial(_alone, context, plan.steps, plan.grammar(task), seed + member) for member in range(plan.members)]
+    return await together(jobs)
 
 
-async def one(engine: Engine, task: Task, members: int, steps: int, seed: int) -> list[Written]:
+async def one(engine: Engine, task: Task, plan: Plan, seed: int) -> list[Written]:
     """A single member, who writes as many tokens as all members do elsewhere."""
-    return await independent(engine, task, 1, steps * members, seed)
+    return await independent(engine, task, replace(plan, members=1, steps=plan.steps * plan.members), seed)
 
 
-async def _alone(context: Context, steps: int, seed: int) -> Written:
-    async with context.stream(max_tokens=steps, sampling=_sampling(seed)) as stream:
+async def _alone(context: Context, steps: int, grammar: Regex | None, seed: int) -> Written:
+    async with context.stream(max_tokens=steps, grammar=grammar, sampling=_sampling(seed)) as stream:
         return Written(tuple([(chunk.text, chunk.tokens) async for chunk in stream]))
 
 
 async def _team(
-    prompt: str, work: Callable[[int], Teamwork], engine: Engine, task: Task, members: int, steps: int, seed: int
+    prompt: str, work: Callable[[int], Teamwork], engine: Engine, task: Task, plan: Plan, seed: int
 ) -> list[Written]:
-    names = names_of(members)
+    names = names_of(plan.members)
     context = await engine.start(conversation(prompt, task.prompt, names=names))
+    grammar = plan.grammar(task)
     team = [
-        Member(context=context, name=name, max_tokens=steps, sampling=_sampling(seed + index))
+        Member(context=context, name=name, max_tokens=plan.steps, grammar=grammar, sampling=_sampling(seed + index))
         for index, name in enumerate(names)
     ]
     pieces: list[list[tuple[str, int]]] = [[] for _ in team]
-    async with engine.stream_team(team, work(steps)) as stream:
+    async with engine.stream_team(team, plan.work(work(plan.steps))) as stream:
         async for chunk in stream:
             pieces[chunk.member].append((chunk.text, chunk.tokens))
     return [Written(tuple(own)) for own in pieces]
@@ -159,18 +183,19 @@ def coverage(task: Task, written: Sequence[Written], steps: int) -> float:
     return min(1.0, len(task.found("\n".join(one.after(steps) for one in written))) / task.required)
 
 
-async def measure(engine: Engine, *, members: int, steps: int, problems: int) -> list[Table]:
+async def measure(engine: Engine, plan: Plan, *, problems: int) -> list[Table]:
     """Coverage of each kind of task by each arm, at equal steps and at equal tokens of all members."""
     kinds = [[enumeration()] * problems, [shortest_paths(seed) for seed in range(problems)]]
-    grid = [max(1, steps // share) for share in SHARES]
+    members, grid = plan.members, [max(1, plan.steps // share) for share in SHARES]
     at_steps, at_tokens = list[tuple[Cell, ...]](), list[tuple[Cell, ...]]()
     for tasks in kinds:
         for name, arm in ARMS.items():
-            runs = [(task, await arm(engine, task, members, steps, 1000 * seed)) for seed, task in enumerate(tasks)]
+            runs = [(task, await arm(engine, task, plan, 1000 * seed)) for seed, task in enumerate(tasks)]
             at_steps.append((tasks[0].kind, name, *(_mean(runs, step) for step in grid)))
             share = 1 if name == "one" else members
             at_tokens.append((tasks[0].kind, name, *(_mean(runs, step * members // share) for step in grid)))
-    about = f"{members} members, {problems} problems of a kind, {engine.name}; mean share of items found"
+    held = ", held to answers" if plan.held else ""
+    about = f"{members} members{held}, {problems} problems of a kind, {engine.name}; mean share of items found"
     return [
         Table("equal steps", about, ("task", "arm", *(f"{step} steps" for step in grid)), tuple(at_steps)),
         Table("equal tokens", about, ("task", "arm", *(f"{step * members} tokens" for step in grid)), tuple(at_tokens)),
@@ -181,14 +206,12 @@ def _mean(runs: Sequence[tuple[Task, list[Written]]], steps: int) -> float:
     return fmean(coverage(task, written, steps) for task, written in runs)
 
 
-def main(
-    *, engine: str = "local", members: int = 4, steps: int = 128, problems: int = 3, as_json: bool = False
-) -> None:
+def main(*, engine: str, members: int, steps: int, problems: int, held: bool, as_json: bool = False) -> None:
     """Print both tables, or the same as data."""
 
     async def run() -> list[Table]:
         async with open_engine(engine) as opened:
-            return await measure(opened, members=members, steps=steps, problems=problems)
+            return await measure(opened, Plan(members, steps, held), problems=problems)
 
     tables = anyio.run(run)
     if as_json:

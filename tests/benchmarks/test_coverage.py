@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plait.benchmarks.coverage import Written, coverage, enumeration, floyd_warshall, measure, shortest_paths
+from plait.benchmarks.coverage import Plan, Written, coverage, enumeration, floyd_warshall, measure, shortest_paths
 from plait.engines.scripted import ScriptedEngine
 
 
@@ -40,7 +40,8 @@ def test_a_pair_that_is_also_stated_wrongly_is_not_found() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_tables_of_an_ideal_team() -> None:
+@pytest.mark.parametrize("held", [False, True])
+async def test_the_tables_of_an_ideal_team(held: bool) -> None:
     """Two members, eight steps, a number and a comma each two of them; a team shares the numbers out."""
 
     teams = 0
@@ -53,7 +54,7 @@ async def test_the_tables_of_an_ideal_team() -> None:
         return ", ".join(str(number) for number in range(start, start + 20))
 
     engine = ScriptedEngine(reply)
-    steps, tokens = await measure(engine, members=2, steps=8, problems=1)
+    steps, tokens = await measure(engine, Plan(2, 8, held), problems=1)
     rows = {row[1]: row[2:] for row in steps.rows if row[0] == "enumeration"}
     assert steps.columns == ("task", "arm", "1 steps", "2 steps", "4 steps", "8 steps")
     assert rows["one"] == rows["independent"] == pytest.approx((0.02, 0.02, 0.04, 0.08))
