@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ FAR = 1 << 24
 """Positions at which masks are looked at; far from where they begin, and not at a multiple of anything."""
 PROBES = (FAR + 1, FAR + 12_347)
 ROWS = 24
-TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
-"""By which queries may differ, relative to their size; half precision: 5e-2."""
+TOLERANCE = 1e-3
+"""By which queries and keys may differ, relative to their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class LayerKind:
     shape: AttentionShape
     order: Tensor
     factor: float
+
+    def on(self, dtype: torch.dtype, device: torch.device) -> LayerKind:
+        """The same computed in that type, on that device."""
+        shape = replace(self.shape, dtype=dtype, device=device)
+        return replace(self, shape=shape, order=self.order.to(device))
 
 
 def discover(model: Any, run: Callable[[Tensor, Tensor], object], ids: Tensor, window: int) -> list[LayerKind]:
@@ -147,13 +152,12 @@ def _kind(
     moved: Call, unmoved: Call, positions: Tensor, candidates: Sequence[tuple[float, ...]], layer: str
 ) -> LayerKind:
     """The kind of a layer, from its call with positions and its call without."""
-    head_dim, tolerance = moved.q.shape[-1], TOLERANCE.get(moved.q.dtype, 5e-2)
+    head_dim = moved.q.shape[-1]
     for frequencies in candidates:
         still = (0.0,) * (head_dim // 2 - len(frequencies))
         rope = Rope((*frequencies, *still))
         for order in _orders(2 * len(frequencies), head_dim):
-            order = order.to(moved.q.device)
-            if all(_turns(getattr(unmoved, x), getattr(moved, x), rope, order, positions, tolerance) for x in "qk"):
+            if all(_turns(getattr(unmoved, x), getattr(moved, x), rope, order, positions) for x in "qk"):
                 return LayerKind(_shape(moved, rope), order, moved.scaling * head_dim**0.5)
     raise CheckpointError(f"rotary embedding of its attention layer {layer} is of no kind that can be rotated by views")
 
@@ -168,12 +172,12 @@ def _orders(rotated: int, head_dim: int) -> list[Tensor]:
     return [torch.cat((halves, rest)), torch.arange(head_dim)]
 
 
-def _turns(unmoved: Tensor, moved: Tensor, rope: Rope, order: Tensor, positions: Tensor, tolerance: float) -> bool:
+def _turns(unmoved: Tensor, moved: Tensor, rope: Rope, order: Tensor, positions: Tensor) -> bool:
     """Whether rotating [heads, rows, head_dim] so gives what the model gave."""
     turns = rope.turns(positions.tolist(), torch.float64, unmoved.device)
     ours = rotate(unmoved.double().transpose(0, 1)[..., order].contiguous(), turns)
     theirs = moved.double().transpose(0, 1)[..., order]
-    return bool((ours - theirs).norm() <= tolerance * theirs.norm())
+    return bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())
 
 
 def _shape(call: Call, rope: Rope) -> AttentionShape:
