@@ -314,6 +314,16 @@ def test_on_the_local_engine_live_tokens_stay_bounded(tmp_path: Path) -> None:
     assert usage.pruned > usage.generated - window
 
 
+def test_on_the_local_engine_a_cut_tree_is_closed_within_its_grammar() -> None:
+    events: list[Any] = []
+    graph = plait.recipes.tim(max_tokens=16)
+    answer = graph.run_sync("Which has more people, Peru or Chile?", engine="local", listeners=[events.append])
+    assert answer == "unknown"
+    (note,) = [event.data for event in events if isinstance(event, NodeNote)]
+    assert "(length)" in note
+    assert "concluded 'unknown'" in note
+
+
 # ---- the tree alone
 
 
