@@ -161,6 +161,28 @@ async def test_views_forks_and_edits_give_what_a_fresh_prefill_gives(their_check
         engine.check_integrity()
 
 
+async def test_both_backends_do_the_same_with_views(checkpoint: Path, llama_checkpoint: Path) -> None:
+    """Whatever is done to views, on families that both know; the decoder is held to the laws elsewhere."""
+
+    async def done(engine: LocalEngine) -> list[list[int]]:
+        start = await engine.start(PROMPT)
+        forks = [await start.extend(text) for text in (" hello", " and the people", "; user")]
+        edits = [
+            await forks[1].prune(3, 9, mode="shift"),
+            await forks[2].prune(2, 7, mode="exact"),
+            await (await start.splice(forks, at="parallel", mode="exact")).extend(" and"),
+            await start.splice(forks[:2], at="sequence", mode="shift"),
+        ]
+        return [list((await context.generate(max_tokens=10)).tokens) for context in (start, *forks, *edits)]
+
+    for directory in (checkpoint, llama_checkpoint):
+        async with LocalEngine.open(directory, dtype="float64", device="cpu", kv_tokens=2048) as engine:
+            expected = await done(engine)
+        async with open_theirs(directory, dtype="float64") as engine:
+            assert await done(engine) == expected
+            engine.check_integrity()
+
+
 async def test_scores_are_those_of_the_plain_model(their_checkpoint: Make) -> None:
     directory = their_checkpoint("granite")
     async with open_theirs(directory) as engine:
