@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .orchestrator import Graph
+    from .orchestrator import Answer, Graph, Question
     from .tools import Tool
 
 app = typer.Typer(
@@ -50,7 +51,12 @@ app.add_typer(multiverse_app, name="multiverse")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 
-RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe; `plait recipes` lists them.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE|FILE.py[:GRAPH]", help="A recipe (`plait recipes` lists them), or a graph in a Python file."
+    ),
+]
 EngineOption = Annotated[
     str, typer.Option("--engine", help="local, local:MODEL_DIR, transformers:MODEL_DIR or scripted:FILE.json.")
 ]
@@ -77,10 +83,19 @@ BAD_INPUT = (
 INTERRUPTED = 130
 
 
+class PlanFormat(StrEnum):
+    """How a plan is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
 @app.command()
 def run(
     recipe: RecipeArgument,
-    task: Annotated[str, typer.Argument(help="The task; - reads it from stdin.")],
+    task: Annotated[str, typer.Argument(help="The task, or a JSON array of a graph's inputs; - reads it from stdin.")],
     engine: EngineOption = "local",
     facts: FactsOption = None,
     settings: SetOption = None,
@@ -89,7 +104,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a recipe on a task."""
+    """Run a recipe on a task, or a graph on its inputs. What a graph asks a person is asked on the terminal."""
     import anyio
 
     graph = _graph(recipe, facts, settings)
@@ -97,26 +112,72 @@ def run(
     if not text.strip():
         raise InputError("the task is empty; give it as an argument, or - to read it from stdin")
 
+    answer = None if task == "-" else _ask
+
     async def main() -> dict[str, Any]:
         with anyio.fail_after(timeout):
-            return await _run(graph, text, engine=engine, seed=seed, quiet=quiet)
+            return await _run(graph, _inputs(graph, text), engine=engine, seed=seed, quiet=quiet, answer=answer)
 
     try:
         result = anyio.run(main)
     except TimeoutError as error:
         raise PlaitError(f"the run took longer than --timeout {timeout:g} seconds and was cancelled") from error
-    _print({"answer": result["answer"], "recipe": recipe, "engine": engine, **result}, as_json, result["answer"])
+    _print(
+        {"answer": result["answer"], "recipe": recipe, "engine": engine, **result}, as_json, _shown(result["answer"])
+    )
 
 
-async def _run(graph: Graph[str], task: str, *, engine: str, seed: int, quiet: bool) -> dict[str, Any]:
+async def _run(
+    graph: Graph[Any], inputs: list[Any], *, engine: str, seed: int, quiet: bool, answer: Answer | None
+) -> dict[str, Any]:
     """Run the graph with its tree on stderr."""
     from .orchestrator import Display
 
-    async with graph.stream(task, engine=engine, seed=seed) as run:
+    async with graph.stream(*inputs, engine=engine, seed=seed, answer=answer) as run:
         with Display(enabled=not quiet) as display:
             async for event in run:
                 display.show(event)
-        return {"answer": run.value, "run": run.id, "usage": run.usage.as_dict()}
+        value, usage = json.loads(_json(run.value)), run.usage.as_dict()
+        return {"answer": value, "run": run.id, "usage": usage, "foreseen": run.forecast.as_dict()["usage"]}
+
+
+def _inputs(graph: Graph[Any], text: str) -> list[Any]:
+    """A text as it is where that is all that a graph takes, or else a JSON array of its inputs."""
+    if len(graph.inputs) == 1 and graph.inputs[0].type in (str, Any):
+        return [text]
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, list):
+        raise InputError(f"{graph!r} takes a JSON array of its inputs; got {text[:80]!r}")
+    return given
+
+
+async def _ask(question: Question) -> str:
+    """Ask on the terminal: the question on stderr, a line of stdin as the answer. The run goes on meanwhile."""
+    import anyio.to_thread
+
+    from .orchestrator.types import name_of
+
+    sys.stderr.write(f"plait asks ({question.path}, {name_of(question.type)}): {question.text} ")
+    sys.stderr.flush()
+    line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    if not line:
+        sys.stderr.write("\n")
+        raise InputError(f"nobody answered {question.text!r}: stdin has ended; type the answer, or pipe it in")
+    return line.rstrip("\n")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _json(value: object) -> str:
+    """A value as JSON text. Raises ToolError for one that has none."""
+    from .tools import render
+
+    return json.dumps(value) if isinstance(value, str) else render(value)
 
 
 @app.command()
@@ -124,14 +185,16 @@ def explain(
     recipe: RecipeArgument,
     engine: EngineOption = "local",
     settings: SetOption = None,
+    form: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.TEXT,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a recipe's graph will do, without running it."""
+    """Show what a graph will do, without running it: contexts, shared prefixes, teams, calls, tokens, cost."""
     from .engines import open_engine
     from .orchestrator import compile_graph
 
     plan = compile_graph(_graph(recipe, None, settings), open_engine(engine))
-    _print(plan.as_dict(), as_json, plan.describe())
+    drawn = {PlanFormat.MERMAID: plan.graph.mermaid, PlanFormat.DOT: plan.graph.dot}
+    _print(plan.as_dict(), as_json or form is PlanFormat.JSON, drawn.get(form, plan.describe)())
 
 
 @app.command()
@@ -279,8 +342,14 @@ def bench_fan_out(as_json: JsonOption = False) -> None:
     fan_out.main(as_json=as_json)
 
 
-def _graph(recipe: str, facts: list[Path] | None, settings: list[str] | None) -> Graph[str]:
-    """A recipe's graph with the user's tables and settings."""
+def _graph(recipe: str, facts: list[Path] | None, settings: list[str] | None) -> Graph[Any]:
+    """A graph in a file, or a recipe's with the user's tables and settings."""
+    from .orchestrator.load import load_graph, names_a_file
+
+    if names_a_file(recipe):
+        if facts or settings:
+            raise InputError("--facts and --set are for recipes; a graph in a file takes its inputs only")
+        return load_graph(recipe)
     from .recipes import find_recipe
     from .recipes.settings import read_settings
 

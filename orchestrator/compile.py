@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from ..engines.base import Capabilities, Engine
 from ..engines.catalog import ABLE
 from ..errors import GraphError
 from .checks import ordered
-from .compound import Ask, Loop, Select, Team, continued_inputs, graphs_in, passes_contexts
+from .compound import Ask, Loop, Select, Team, continued_inputs, graphs_in, passes_contexts, shown_label
+from .forecast import Forecast, forecast, tokens_of
 from .graph import Argument, Call, Drive, Edge, Graph, Map, Node, Think, edges_of
 from .nodes import runs_in_place
+from .prefixes import Prefix, find_prefixes
 from .ref import describe_node
 from .regions import Region, find_regions
+
+NO_INPUTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class Plan:
     `sources` are the nodes that a node waits for, `readers` those that wait for it. `continued` are the nodes that read
     its context ("" is the graph's result): it is released when the last of them has run; `contexts` are the nodes whose
     context a node reads. `in_place` are plain functions, which need no task. `inner` are the plans of the graphs that a
-    node holds, `regions` what an item of a gather alone needs.
+    node holds, `regions` what an item of a gather alone needs. `prefixes` are what several thoughts begin with: the
+    first encodes it, the others wait for that and find it there.
     """
 
     graph: Graph[Any]
@@ -37,13 +43,19 @@ class Plan:
     in_place: frozenset[str]
     inner: Mapping[str, Mapping[str, Plan]]
     regions: Mapping[str, Region]
+    prefixes: tuple[Prefix, ...] = ()
 
     @property
     def needs_engine(self) -> bool:
         return needs_engine(self.graph)
 
+    def forecast(self, inputs: Mapping[str, Any] = NO_INPUTS) -> Forecast:
+        """What a run with these inputs is expected to use."""
+        return forecast(self.graph, inputs)
+
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON values: the graph, its contexts and the calls that can be foretold."""
+        """The plan as JSON values: the graph, its contexts, prefixes and teams, and what can be foretold."""
+        nodes = list(every_node(self.graph))
         return {
             "graph": self.graph.as_dict(),
             "engine": self.engine,
@@ -52,12 +64,22 @@ class Plan:
                 for node in self.nodes.values()
                 if isinstance(node, Think)
             ],
+            "prefixes": [
+                {"system": prefix.system, "text": prefix.text, "nodes": list(prefix.paths)} for prefix in self.prefixes
+            ],
+            "teams": [
+                {"node": node.name, "layout": node.teamwork.layout, "members": [one.name for one in node.members]}
+                for node in nodes
+                if isinstance(node, Team)
+            ],
             "calls": {
                 "think": sum(node.samples for node in self.nodes.values() if isinstance(node, Think)),
                 "tool": sum(isinstance(node, Call) for node in self.nodes.values()),
                 "per_item": [node.name for node in self.nodes.values() if isinstance(node, Map)],
                 "grown": [node.name for node in self.nodes.values() if isinstance(node, Drive)],
+                "asked": [node.name for node in nodes if isinstance(node, Ask)],
             },
+            "forecast": self.forecast().as_dict(),
         }
 
     def describe(self) -> str:
@@ -72,7 +94,7 @@ def compile_graph(graph: Graph[Any], engine: Engine | None) -> Plan:
             f"graph '{graph.name}': {describe_node(node)} continues the context that comes with input '{name}', which "
             "has none when the graph is run by itself; use the graph in another (g.subgraph, g.loop, g.branch)"
         )
-    return _plan(graph, engine, gives_context=False)
+    return replace(_plan(graph, engine, gives_context=False), prefixes=find_prefixes(graph))
 
 
 def _plan(graph: Graph[Any], engine: Engine | None, *, gives_context: bool) -> Plan:
@@ -198,19 +220,47 @@ def _check_needs(graph: Graph[Any], node: Node, engine: Engine | None) -> None:
 
 
 def _describe(plan: Plan) -> Iterator[str]:
-    graph = plan.graph
-    yield f"graph {graph.name} on engine {plan.engine or 'none'}: {len(graph.nodes)} nodes"
+    yield f"graph {plan.graph.name} on engine {plan.engine or 'none'}: {len(plan.graph.nodes)} nodes"
+    yield from _describe_nodes(plan.graph, "  ")
+    held = [f"{name} until {', '.join(filter(None, by))} ran" for name, by in plan.continued.items() if any(by)]
+    yield f"contexts kept: {'; '.join(held) or 'none beyond their node'}"
+    for prefix in plan.prefixes:
+        size = tokens_of(prefix.system + prefix.text)
+        again = ", again and again" if prefix.many else ""
+        shown = (prefix.system + prefix.text)[:40]
+        yield f"shared prefix: {shown!r}… (about {size} tokens), encoded once for {', '.join(prefix.paths)}{again}"
+    for node in every_node(plan.graph):
+        if isinstance(node, Team):
+            members = ", ".join(member.name for member in node.members)
+            yield f"team {node.name}: {members}, {node.teamwork.layout}"
+    yield f"calls foreseen: {', '.join(_calls(plan)) or 'none'}"
+    yield from _describe_forecast(plan.forecast())
+
+
+def _describe_nodes(graph: Graph[Any], indent: str) -> Iterator[str]:
     for node in graph.nodes:
-        parts = [f"  {node.kind:8} {node.name}"]
+        parts = [f"{indent}{node.kind:8} {node.name}"]
         sources = sorted(node.sources - {node.after})
         if sources:
             parts.append(f"← {', '.join(sources)}")
         if node.after:
             parts.append(f"continues the context of {node.after}")
         yield "  ".join(parts) + f"  ({node.where})"
-    held = [f"{name} until {', '.join(by)} ran" for name, by in plan.continued.items() if by]
-    yield f"contexts kept: {'; '.join(held) or 'none beyond their node'}"
-    yield f"calls foreseen: {', '.join(_calls(plan)) or 'none'}"
+        for label, inner in graphs_in(node):
+            yield f"{indent}  {shown_label(node, label)}:"
+            yield from _describe_nodes(inner, indent + "    ")
+
+
+def _describe_forecast(told: Forecast) -> Iterator[str]:
+    usage = told.usage
+    yield (
+        f"tokens foreseen: about {usage.prefilled} prefilled and {usage.cached} cached, "
+        f"at most {usage.generated} generated; critical path {usage.critical_path}"
+    )
+    if usage.cost:
+        yield f"cost foreseen: {usage.cost:g} for tools"
+    if told.unforeseen:
+        yield f"not foreseen: {'; '.join(told.unforeseen)}"
 
 
 def _calls(plan: Plan) -> Iterator[str]:

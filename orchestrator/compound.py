@@ -116,6 +116,12 @@ def graphs_in(node: Node) -> Iterator[tuple[str, Graph[Any]]]:
             yield "each", graph
 
 
+def shown_label(node: Node, label: str) -> str:
+    """The label of a graph in a node as it is shown to people: a branch's arms by their values."""
+    kind, _, index = label.partition(" ")
+    return f"arm {node.arms[int(index)].label}" if isinstance(node, Branch) and kind == "arm" else label
+
+
 def passes_contexts(node: Node) -> Iterator[tuple[str, Graph[Any]]]:
     """The graphs in a node whose inputs are its arguments as they are, with the contexts that come with them."""
     if isinstance(node, Subgraph | Branch | Loop):

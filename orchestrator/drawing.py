@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Protocol, TypeAlias
 
-from .compound import CONDITION, Branch, graphs_in
-from .graph import Graph, Node, edges_of
+from .compound import CONDITION, graphs_in, shown_label
+from .graph import Graph, edges_of
 
 Line: TypeAlias = Literal["value", "context", "inside"]
 """Values flow along plain arrows, contexts along thick ones; a dotted one leads to the graphs in a node."""
@@ -52,18 +52,12 @@ def _draw_nodes(graph: Graph[Any], pen: _Pen, prefix: str) -> dict[str, str]:
             pen.edge(ids[node.after], ids[node.name], "context")
         for index, (label, inner) in enumerate(graphs_in(node)):
             box = f"{ids[node.name]}_{index}"
-            pen.open(box, _label(node, label, index))
+            pen.open(box, f"{node.name}: {shown_label(node, label)}")
             _draw_nodes(inner, pen, f"{box}_")
             pen.close()
             if inner.nodes:
                 pen.edge(ids[node.name], f"{box}_0", "inside")
     return ids
-
-
-def _label(node: Node, label: str, index: int) -> str:
-    if isinstance(node, Branch) and index < len(node.arms):
-        return f"{node.name} = {node.arms[index].label}"
-    return f"{node.name}: {label}"
 
 
 class _Mermaid:

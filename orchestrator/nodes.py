@@ -19,6 +19,7 @@ from .contexts import Held
 from .format import parse
 from .graph import Call, Drive, Function, Graph, Map, Node, Target, Think
 from .joins import all_of, any_of, settled
+from .prefixes import prefix_key
 from .scope import Scope, run_in
 from .signature import takes_by_place
 
@@ -139,7 +140,10 @@ async def _begin(node: Think, scope: Scope, values: Mapping[str, Any], parent: C
     """The context in which a thought is written: its parent's, or a new one, and its own messages."""
     messages = [Message("system", node.system)] if node.system else []
     messages.append(Message("user", node.template.fill(values)))
-    return await (scope.start(messages) if parent is None else scope.extend(parent, messages))
+    if parent is not None:
+        return await scope.extend(parent, messages)
+    async with scope.behind_first(prefix_key(node)):
+        return await scope.start(messages)
 
 
 async def _generate(node: Think, context: Context, scope: Scope) -> Generation:

@@ -15,9 +15,11 @@ from ..errors import NodeError, RunError
 from ..usage import Usage
 from .compile import Plan, check_answered, compile_graph, needs_engine
 from .events import Event, EventLog, EventQueue, RunFailed, RunFinished, RunStarted
+from .forecast import Forecast
 from .graph import Graph
 from .inputs import check_inputs
 from .limits import Gates, Limits
+from .prefixes import Leads
 from .question import Answer
 from .queue import Queue
 from .scope import Scope, Shared, origin, summarise
@@ -41,7 +43,9 @@ class Run(Generic[T]):
         self.plan = plan
         self.events = EventLog()
         self._seed = seed
-        self._shared = Shared(self.id, engine, self.events, Gates(limits, engine), seed, answer)
+        leads = Leads(prefix.key for prefix in plan.prefixes)
+        self._inputs = dict(inputs)
+        self._shared = Shared(self.id, engine, self.events, Gates(limits, engine), seed, answer, leads)
         self._scope = Scope(self._shared)
         self._nodes = Queue(plan, self._shared, self._scope, inputs)
         self._queue = EventQueue()
@@ -62,6 +66,11 @@ class Run(Generic[T]):
     def usage(self) -> Usage:
         """What the run has used so far."""
         return self._scope.usage
+
+    @property
+    def forecast(self) -> Forecast:
+        """What the run was expected to use, to be read beside `usage`."""
+        return self.plan.forecast(self._inputs)
 
     def __aiter__(self) -> Self:
         return self

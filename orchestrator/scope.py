@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -34,6 +34,7 @@ from .events import EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote,
 from .joins import AllOf, AllSettled, AnyOf, Failure, Join, KOf, Settled, all_of
 from .limits import Gates
 from .meter import START, Clock, Meter
+from .prefixes import Leads
 from .question import Answer, Question, put
 from .stream import ScopeStream
 from .team import ScopeTeam
@@ -55,6 +56,7 @@ class Shared:
     gates: Gates
     seed: int
     answer: Answer | None = None
+    leads: Leads = field(default_factory=Leads)
     contexts: WeakSet[Any] = field(default_factory=WeakSet)
     holds: Holds = field(default_factory=Holds)
 
@@ -128,6 +130,10 @@ class Scope:
     async def start(self, prompt: Prompt, *, adapter: str = "") -> Context:
         """A new context that holds the prompt; `adapter` as in `Engine.start`."""
         return self._made(await self.engine.start(prompt, adapter=adapter))
+
+    def behind_first(self, prefix: str) -> AbstractAsyncContextManager[None]:
+        """Wait while another node of the run encodes a prefix that is shared, by its key, for the first time."""
+        return self._shared.leads.follow(prefix)
 
     async def extend(self, context: Context, prompt: Prompt) -> Context:
         """The context with text or messages appended."""

@@ -240,3 +240,56 @@ def test_multiverse_traces_are_checked_one_object_a_file(tmp_path: Path) -> None
     assert shown[0] == f"{files[0]}: ok, blocks 1, paths 1, conclusions 1, depth 1"
     assert shown[1].startswith(f"{files[1]}:2:17: the text ends inside <Goal>")
     assert plait("multiverse", "check", files[0], "--json").returncode == 0
+
+
+ASKING = """
+import plait
+
+@plait.graph
+def shop(g: plait.Builder, what: str, count: int) -> str:
+    words = g.think("Praise {what}.", what=what)
+    ok = g.ask("Buy {count}?", count=count, returns=bool)
+    bought = lambda g, words: g.function(lambda words: "bought: " + words, words=words)
+    arms = {True: bought, False: lambda g, words: words}
+    return g.branch(ok, arms, words=words)
+
+@plait.graph
+def other(g: plait.Builder, what: str) -> str:
+    return g.think("{what}", what=what)
+"""
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> str:
+    file = tmp_path / "shop.py"
+    file.write_text(ASKING)
+    return str(file)
+
+
+def test_a_graph_in_a_file_runs_and_asks_on_the_terminal(tmp_path: Path, asking: str) -> None:
+    options = ["--engine", script(tmp_path, "fine"), "-q"]
+    done = plait("run", f"{asking}:shop", '["tea", 3]', *options, input="yes\n")
+    assert (done.returncode, done.stdout) == (0, "bought: fine\n"), done.stderr
+    assert "plait asks (ask, bool): Buy 3?" in done.stderr
+    refused(plait("run", f"{asking}:shop", '["tea", 3]', *options, input=""), 2, "nobody answered 'Buy 3?'")
+    refused(plait("run", f"{asking}:shop", "tea", *options, input=""), 2, "takes a JSON array of its inputs")
+
+
+def test_a_file_with_several_graphs_must_be_told_which(tmp_path: Path, asking: str) -> None:
+    refused(plait("explain", asking), 2, "has several graphs: shop, other; say which")
+    refused(plait("explain", f"{asking}:none"), 2, "has no graph 'none'; it has: shop, other")
+    refused(plait("explain", f"{tmp_path}/none.py"), 2, "there is no file")
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_this_name")
+    refused(plait("explain", str(broken)), 2, "can't be run: ModuleNotFoundError")
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("text", "graph shop on"), ("json", "{"), ("mermaid", "flowchart TD"), ("dot", 'digraph "shop"')],
+)
+def test_a_plan_is_printed_in_every_form(tmp_path: Path, asking: str, form: str, begins: str) -> None:
+    done = plait("explain", f"{asking}:shop", "--engine", script(tmp_path), "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(begins)
+    assert "ask" in done.stdout
