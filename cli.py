@@ -162,7 +162,7 @@ async def _ask(question: Question) -> str:
 
     sys.stderr.write(f"plait asks ({question.path}, {name_of(question.type)}): {question.text} ")
     sys.stderr.flush()
-    line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    line: str = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
     if not line:
         sys.stderr.write("\n")
         raise InputError(f"nobody answered {question.text!r}: stdin has ended; type the answer, or pipe it in")
