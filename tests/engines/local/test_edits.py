@@ -273,12 +273,12 @@ async def test_a_merge_and_a_fork_copy_nothing(checkpoint: Path, open_local: Ope
         for fork in forks:
             await fork.score(["x"])
         before = engine.stats()
-        again = [parent, parent, forks[0]]
         joined = await parent.splice(forks, at="parallel", mode="exact")
         nested = await parent.splice([joined, *forks[:1]], at="parallel", mode="exact")
         after = engine.stats()
         assert (after.pages_used, after.encoded) == (before.pages_used, before.encoded)
-        assert set(joined.holding.pages) == {page for fork in [*forks, *again] for page in fork.holding.pages}
+        assert set(joined.holding.pages) == {page for fork in forks for page in fork.holding.pages}
+        assert all(set(parent.holding.pages) <= set(fork.holding.pages) for fork in forks), "a fork reads its parent's"
         assert (joined.usage.recomputed, joined.usage.live, joined.usage.prompt) == (0, 0, 0)
         assert (len(joined.holding.view), joined.position) == (21 + 30, 21 + 10)
         assert (len(nested.holding.view), nested.position) == (21 + 40, 21 + 10)
