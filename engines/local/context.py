@@ -146,7 +146,7 @@ class LocalContext:
     ) -> Generation:
         work = await self._engine.generation(self, Ask(max_tokens, tuple(stop), grammar, sampling), streams=False)
         await self._engine.perform(self, work)
-        return _generation(self, work)
+        return finished(self, work)
 
     async def samples(
         self,
@@ -160,7 +160,7 @@ class LocalContext:
         asks = [Ask(max_tokens, tuple(stop), grammar, seeded) for seeded in seeds(sampling, count)]
         works = [await self._engine.generation(self, ask, streams=False) for ask in asks]
         await self._engine.perform(self, *works)
-        return [_generation(self, work) for work in works]
+        return [finished(self, work) for work in works]
 
     async def prune(self, start: int, stop: int, *, mode: Mode) -> LocalContext:
         return await self._engine.prune(self, start, stop, mode)
@@ -217,7 +217,7 @@ class LocalStream:
         if chunk is not None:
             return chunk
         if self._result is None:
-            self._result = _generation(self._context, self._work)
+            self._result = finished(self._context, self._work)
         raise StopAsyncIteration
 
     @property
@@ -227,7 +227,7 @@ class LocalStream:
         return self._result
 
 
-def _generation(context: LocalContext, work: GenerationWork) -> Generation:
+def finished(context: LocalContext, work: GenerationWork) -> Generation:
     """What a finished work has given."""
     engine = context.engine
     assert work.finish is not None

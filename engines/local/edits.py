@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ...errors import CapabilityError
 from ..base import Placement
 from .structure import Group, Piece, followed_by, joined_by, level, own_spans, pieces, unmarked, without
 from .view import Span, View
@@ -123,10 +124,19 @@ def _rewritten(pieces: Iterable[Piece], depth: int = 0, stale: bool = False) -> 
         elif not part.kept:
             stale = True
         elif stale or not part.span.exact:
+            _refuse_teamed(part.span)
             stale, again = True, _chained(again, (tuple(part.span.tokens),))
         else:
             kept.append(unmarked(part.span, depth))
     return Sibling(tuple(kept), again), stale
+
+
+def _refuse_teamed(span: Span) -> None:
+    if span.teamed:
+        raise CapabilityError(
+            "tokens of a team can't be encoded again outside of it, since no view holds what they saw; edit with "
+            "mode='shift', or edit the members' contexts before they work together"
+        )
 
 
 def _chained(first: tuple[Again, ...], then: tuple[Again, ...]) -> tuple[Again, ...]:

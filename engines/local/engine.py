@@ -30,7 +30,6 @@ from ..base import (
     Teamwork,
 )
 from ..base import Generation as Finished
-from ..teamwork import check_team
 from .adapter import Adapter, AdapterCache
 from .asking import perform
 from .backends import KINDS, Backend, load_model
@@ -40,10 +39,12 @@ from .editing import Editor
 from .edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
 from .generation import Generation
 from .grammar import GRAMMARS, GrammarCompiler, LocalGrammarState, Matcher
+from .holding import Holding
 from .loop import StepLoop
 from .mailbox import Mailbox
 from .model import Model, ModelSizes, StatefulModel
 from .pages import PagePool
+from .teaming import LocalTeam, Teaming
 from .tokenizer import Tokenizer
 from .view import View
 from .work import Embedding, Extension, Scoring, Work
@@ -167,6 +168,7 @@ class LocalEngine:
             grammars=GRAMMARS,
             prune=frozenset({"exact", "shift"}),
             splice=frozenset({"exact", "shift"}),
+            team=frozenset({"contiguous", "interleaved", "combined", "tokenwise"}),
             adapters=True,
             window=self._window,
         )
@@ -214,8 +216,7 @@ class LocalEngine:
         return await self._append(None, tokens, conversation, loaded)
 
     def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
-        check_team(self, members, work)
-        raise CapabilityError(f"engine '{self.name}' has no teams")
+        return LocalTeam(self, members, work)
 
     async def team(self, members: Sequence[Member], work: Teamwork) -> list[Finished]:
         async with self.stream_team(members, work) as stream:
@@ -337,6 +338,14 @@ class LocalEngine:
     def begin(self, context: LocalContext | None, work: Work) -> None:
         """Hand a work to the step loop."""
         self._loop.submit(context.holding if context else None, work)
+
+    def begin_team(self, holdings: Sequence[Holding], work: Teaming) -> None:
+        """Hand a team to the step loop; `holdings` are the members', in order."""
+        self._loop.submit_team(holdings, work)
+
+    def encode_more(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text that stands after others."""
+        return tuple(self.tokenizer.encode_more(text)) if text else ()
 
     def cancel(self, work: Work) -> None:
         self._loop.cancel(work)

@@ -84,7 +84,7 @@ class Generation(Work):
         self._max_tokens = max_tokens
         self._streams = streams
         self._random = Random(sampling.seed)
-        self._dropped = self._forced = 0
+        self._dropped = self._forced = self._given = 0
         self._check_room()
         if matcher is not None and matcher.ended:
             self.finish = "grammar"
@@ -141,6 +141,16 @@ class Generation(Work):
         if self._streams:
             self.mailbox.put(Chunk(self.text[known:]))
 
+    def insert(self, tokens: Sequence[int], thread: Thread) -> None:
+        """Go on from tokens that it is given. They are part of its text; no stop string is looked for in them."""
+        thread.own += tokens
+        self._forced += len(tokens)
+        known = len(self.text)
+        self.text += "".join(self._reader.read(token) for token in tokens)
+        self._given = len(self.text)
+        if self._streams:
+            self.mailbox.put(Chunk(self.text[known:], 0))
+
     def account(self, thread: Thread) -> None:
         self.kept = tuple(thread.own[thread.lead :])
         sampled, forced, dropped = len(self.sampled), self._forced, self._dropped
@@ -172,7 +182,7 @@ class Generation(Work):
         """Find the stop string that ends first (of two that end together, the longer). It ends before a stop token."""
         found = []
         for stop in self._stops:
-            start = self.text.find(stop, max(0, known - len(stop) + 1))
+            start = self.text.find(stop, max(self._given, known - len(stop) + 1))
             if start >= 0:
                 found.append((start + len(stop), start, stop))
         if not found:

@@ -85,6 +85,15 @@ class Holding:
         """True if it can be encoded again from its tokens."""
         return bool(self.pages) and self.view.exact and self.settler is None
 
+    def reopen(self) -> None:
+        """Have the last token encoded again, to know its logits, where a team wrote it. It saw less then than stands
+        before it now, so its keys and values become others, which all that go on from here have to share."""
+        view = self.view
+        if self.pending or self.logits is not None or not view.spans or not view.spans[-1].teamed:
+            return
+        self.lost = 1
+        self._replace(view.cut(len(view) - 1)[0], (view.tokens[-1],))
+
     def settle(self, view: View) -> None:
         """Its pending tokens were encoded: `view` holds them."""
         self._replace(view, ())

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,10 +23,13 @@ from .holding import Holding
 from .model import Model, ModelPlan, StatefulModel
 from .pages import PagePool
 from .sampling import sample
-from .schedule import Scheduler, Share
-from .thread import Thread
+from .schedule import Scheduler, Unit
+from .thread import Share, Thread
 from .turns import Turns
 from .work import Embedding, Lease, Scoring, Work
+
+if TYPE_CHECKING:
+    from .teaming import Teaming
 
 logger = logging.getLogger("plait.engines.local")
 
@@ -94,6 +97,10 @@ class StepLoop:
     def submit(self, holding: Holding | None, work: Work) -> None:
         """Let `work` go on from a holding, or from nothing."""
         self.tell(partial(self._begin, holding, work))
+
+    def submit_team(self, holdings: Sequence[Holding], work: Teaming) -> None:
+        """Let a team go on from its members' holdings, in their order."""
+        self.tell(partial(self._begin_team, holdings, work))
 
     def cancel(self, work: Work) -> None:
         """Stop a work, wherever it stands, and give up what it holds."""
@@ -209,6 +216,12 @@ class StepLoop:
         if holding is None:
             self.scheduler.release(start)
 
+    def _begin_team(self, holdings: Sequence[Holding], work: Teaming) -> None:
+        if self._ended or self._closing:
+            work.mailbox.close(EngineClosedError(self._ended or "the engine was closed"))
+            return
+        work.thread = self.scheduler.submit_team(holdings, work)
+
     def _cancel(self, work: Work) -> None:
         if work.thread is not None:
             self._fail(work.thread, EngineError("cancelled"))
@@ -309,32 +322,35 @@ class StepLoop:
 
     def _publish(self, shares: Sequence[Share]) -> None:
         """Hand out what is finished."""
-        for thread in [share.thread for share in shares]:
-            work = thread.work
-            if work.mailbox.closed or not work.done(thread):
+        for unit in dict.fromkeys(share.thread.unit for share in shares):
+            if not self._guarded(unit, unit.conclude) or not unit.done:
                 continue
-            work.account(thread)
-            if work.makes_context:
-                work.lease = self.lease(self.scheduler.become(thread))
-            self._leave(thread, None)
+            for thread in unit.threads:
+                work = thread.work
+                work.account(thread)
+                if work.makes_context:
+                    work.lease = self.lease(self.scheduler.become(thread))
+            self._leave(unit, None)
 
-    def _guarded(self, thread: Thread, function: Callable[..., None], *arguments: object) -> bool:
-        """Do something for one thread; if that fails, the thread does, and no other."""
+    def _guarded(self, thread: Unit, function: Callable[..., None], *arguments: object) -> bool:
+        """Do something for one thread; if that fails, the thread (and its team) does, and no other. False if it has."""
+        if thread.unit.work.mailbox.closed:
+            return False
         try:
             function(*arguments)
         except Exception as error:
-            self._fail(thread, error)
+            self._fail(thread.unit, error)
             return False
         return True
 
-    def _fail(self, thread: Thread, error: Exception) -> None:
+    def _fail(self, thread: Unit, error: Exception) -> None:
         if not isinstance(error, PlaitError):
             named = EngineError(f"a step of the engine failed: {error!r}")
             named.__cause__ = error
             error = named
         self._leave(thread, error)
 
-    def _leave(self, thread: Thread, failure: Exception | None) -> None:
+    def _leave(self, thread: Unit, failure: Exception | None) -> None:
         self.scheduler.end(thread)
         thread.work.thread = None  # a cycle would delay the release of what the work holds
         thread.work.mailbox.close(failure)
@@ -345,7 +361,7 @@ def _wanted(working: Sequence[Share]) -> list[tuple[Thread, int, int]]:
     wanted, row = [], 0
     for share in working:
         thread, first = share.thread, share.thread.encoded - share.count
-        indices = thread.work.wanted(thread, first, thread.encoded)
+        indices = thread.wanted(first, thread.encoded)
         wanted += [(thread, index, row + index - first) for index in indices]
         row += share.count
     return wanted

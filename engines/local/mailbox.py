@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Self
 
 import anyio
 
@@ -24,7 +25,7 @@ class Mailbox:
         self._arrived = anyio.Event()
 
     @classmethod
-    def here(cls) -> Mailbox:
+    def here(cls) -> Self:
         """A mailbox for the running event loop."""
         return cls(_scheduler())
 

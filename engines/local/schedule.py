@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import PoolError
 from .adapter import Adapter
 from .cache import PrefixCache
 from .holding import Holding
 from .pages import PagePool
-from .thread import RESERVE, Thread
+from .team import Team
+from .thread import RESERVE, Share, Thread
 from .view import View
 from .work import Work
 
+if TYPE_CHECKING:
+    from .teaming import Teaming
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A thread's part in a step: it encodes `count` tokens; 0 if it only has a token to be sampled."""
-
-    thread: Thread
-    count: int
+Unit: TypeAlias = Thread | Team
+"""What runs, waits and gives way as a whole."""
 
 
 class Scheduler:
@@ -41,12 +40,12 @@ class Scheduler:
         *,
         step_tokens: int,
         max_batch: int,
-        fail: Callable[[Thread, Exception], None],
+        fail: Callable[[Unit, Exception], None],
     ):
         self.pool = pool
         self.cache = cache
-        self.running: list[Thread] = []
-        self.waiting: list[Thread] = []
+        self.running: list[Unit] = []
+        self.waiting: list[Unit] = []
         self.preempted = 0
         self.evicted = 0
         self.found = 0
@@ -106,11 +105,21 @@ class Scheduler:
         self.waiting.append(thread)
         return thread
 
-    def end(self, thread: Thread) -> None:
+    def submit_team(self, holdings: Sequence[Holding], work: Teaming) -> Team:
+        """Let a team go on from its members' holdings as soon as there is room for all of them."""
+        self._arrivals += 1
+        for holding in holdings:
+            holding.users += 1
+        team = Team(self.pool, holdings, work, self._arrivals)
+        self.waiting.append(team)
+        return team
+
+    def end(self, thread: Unit) -> None:
         """Take a thread out, finished or not, and give up what it held."""
         (self.running if thread in self.running else self.waiting).remove(thread)
         thread.leave()
-        self.release(thread.holding)
+        for holding in thread.holdings:
+            self.release(holding)
 
     def settle(self, thread: Thread) -> None:
         """After a step: what the thread has encoded for its holding belongs to that."""
@@ -119,17 +128,17 @@ class Scheduler:
 
     def become(self, thread: Thread) -> Holding:
         """What a thread has made of its holding: a new one with one user, or the same if it added nothing."""
-        if len(thread.own) == thread.lead:
+        if not thread.adds:
             return self.share(thread.holding)
         return self.hold(thread.view, tuple(thread.own[thread.encoded :]), adapter=thread.holding.adapter)
 
     def schedule(self) -> list[Share]:
         """Who takes part in the next step. What the pool can't hold fails, by `fail`."""
         self._admit()
-        shares = []
-        for thread, count in self._shares():
+        shares: list[Share] = []
+        for thread, count in self._counts():
             if thread in self.running and self._make_room(thread, count):
-                shares.append(Share(thread, count))
+                shares += thread.shares(count)
         return shares
 
     def check_integrity(self) -> None:
@@ -142,28 +151,28 @@ class Scheduler:
             assert holding.users > 0, "a holding without users is kept"
             assert set(holding.pages) == set(holding.view.pages()), "a holding holds other pages than its view has"
         for thread in self.running:
-            assert set(thread.view.pages()) <= set(thread.pages), "a thread reads pages that it doesn't hold"
+            assert set(thread.reads) <= set(thread.pages), "a thread reads pages that it doesn't hold"
 
     # ---- who runs
 
     def _admit(self) -> None:
         for thread in list(self.waiting):
-            if len(self.running) >= self._max_batch:
+            threads = sum(len(other.threads) for other in self.running) + len(thread.threads)
+            if self.running and threads > self._max_batch:
                 return
-            if thread.holding.settler is not None:
+            if any(holding.settler is not None for holding in thread.holdings):
                 continue  # what it goes on from is being encoded by another; that one is let in before it
             if not self._enter(thread):
                 return
 
-    def _enter(self, thread: Thread) -> bool:
+    def _enter(self, thread: Unit) -> bool:
         """Let a waiting thread run, or fail where it never could. False: it has to wait, and all behind it."""
         thread.prepare()
-        thread.adopt(self.cache.find(thread.sought, thread.holding.salt))
-        missing = thread.pages_missing(max(thread.todo, 0))
+        thread.look(self.cache)
+        missing = thread.pages_to_enter
         if not self._find(missing, thread):
             thread.unprepare()
-            tokens = thread.holding.length + len(thread.own)
-            if self.running and self.pool.pages_for(tokens) <= self.pool.pages:
+            if self.running and thread.pages_at_least <= self.pool.pages:
                 return False
             if self._begin_anew(thread):
                 return self._enter(thread)
@@ -171,29 +180,31 @@ class Scheduler:
             return True
         self.waiting.remove(thread)
         insort(self.running, thread, key=lambda other: other.arrival)
-        self._touch(thread.holding)
+        for holding in dict.fromkeys(thread.holdings):
+            self._touch(holding)
         thread.enter()
         self.found += thread.found
         return True
 
-    def _shares(self) -> list[tuple[Thread, int]]:
+    def _counts(self) -> list[tuple[Unit, int]]:
         """How many tokens each running thread is to encode: fair, and in order of arrival."""
-        prompts = sum(thread.todo > 1 for thread in self.running)
-        left = max(self._step_tokens - (len(self.running) - prompts), 1)
-        shares = []
+        prompts = sum(thread.divisible for thread in self.running)
+        ahead = sum(max(thread.todo, 1) for thread in self.running if not thread.divisible)
+        left = max(self._step_tokens - ahead, 1)
+        counts = []
         for thread in self.running:
             count = max(thread.todo, 0)
-            if count > 1:
+            if thread.divisible:
                 count = min(count, -(-left // prompts))
                 prompts, left = prompts - 1, left - count
                 if not count:
                     continue
-            shares.append((thread, count))
-        return shares
+            counts.append((thread, count))
+        return counts
 
     # ---- who gives way
 
-    def _make_room(self, thread: Thread, count: int) -> bool:
+    def _make_room(self, thread: Unit, count: int) -> bool:
         """See to it that a running thread can write `count` tokens. False: it had to give way itself."""
         missing = thread.pages_missing(count)
         while not self._find(missing, thread):
@@ -211,7 +222,7 @@ class Scheduler:
         thread.grow(count)
         return True
 
-    def _find(self, missing: int, thread: Thread) -> bool:
+    def _find(self, missing: int, thread: Unit) -> bool:
         """Have so many free pages, taking back reserves, the cache and idle holdings; no thread has to give way."""
         if missing <= self.pool.free:
             return True
@@ -229,30 +240,33 @@ class Scheduler:
             self.evicted += 1
         return True
 
-    def _idle(self, thread: Thread) -> Iterator[Holding]:
+    def _idle(self, thread: Unit) -> Iterator[Holding]:
         """Holdings to evict for a thread, longest unused first: those with a page that only such holdings use. Those
         that an edit needs at once come last, and none gives way to another of the same edit."""
-        idle = [holding for holding in self._holdings if holding is not thread.holding and holding.evictable]
-        idle = [holding for holding in idle if not (holding.claimed and thread.holding.claimed)]
+        idle = [holding for holding in self._holdings if holding not in thread.holdings and holding.evictable]
+        edited = any(holding.claimed for holding in thread.holdings)
+        idle = [holding for holding in idle if not (holding.claimed and edited)]
         idle.sort(key=lambda holding: holding.claimed)
         uses = Counter(page for holding in idle for page in holding.pages)
         freed = {page for page, count in uses.items() if count == self.pool.users(page)}
         yield from (holding for holding in idle if not freed.isdisjoint(holding.pages))
 
-    def _preempt(self, thread: Thread) -> None:
+    def _preempt(self, thread: Unit) -> None:
         self.running.remove(thread)
         insort(self.waiting, thread, key=lambda other: other.arrival)
-        self.cache.add(thread.view, thread.holding.salt)
+        for part in thread.threads:
+            self.cache.add(part.view, part.holding.salt)
         thread.leave()
         self.preempted += 1
 
-    def _begin_anew(self, thread: Thread) -> bool:
+    def _begin_anew(self, thread: Unit) -> bool:
         """Let a thread that finds no room, and is alone, try once more on pages of its own: of those that it shares it
         may use but a part. False: it has tried."""
         again, thread.looks = thread.looks, False
-        if again and thread.holding.evictable:
-            thread.holding.evict()
-            self.evicted += 1
+        for holding in dict.fromkeys(thread.holdings):
+            if again and holding.evictable:
+                holding.evict()
+                self.evicted += 1
         return again
 
     def _touch(self, holding: Holding) -> None:
@@ -260,10 +274,10 @@ class Scheduler:
         del self._holdings[holding]
         self._holdings[holding] = None
 
-    def _too_small(self, thread: Thread, missing: int) -> PoolError:
-        size, tokens = self.pool.page_size, thread.holding.length + len(thread.own) - thread.lead
+    def _too_small(self, thread: Unit, missing: int) -> PoolError:
+        size = self.pool.page_size
         return PoolError(
-            f"a context of {tokens} tokens needs {missing * size} slots more in the KV pool, which has "
+            f"{thread.description} needs {missing * size} slots more in the KV pool, which has "
             f"{self.pool.free * size} free of {self.pool.pages * size} and can free no more. "
             "Open the engine with more kv_memory, or release contexts"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...kernels import KeyRun, QueryBlock
@@ -15,11 +15,21 @@ from .view import Span, View
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .cache import PrefixCache
+    from .team import Team
     from .work import Work
 
 RESERVE = 256
 """Tokens beyond those at hand for which a tail reserves room, so that it is one run of slots; spare pages go back
 when the thread ends or others need them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A thread's part in a step: it encodes `count` tokens; 0 if it only has a token to be sampled."""
+
+    thread: Thread
+    count: int
 
 
 class Thread:
@@ -86,6 +96,42 @@ class Thread:
         return self.base.append(self.tail) if self.tail is not None else self.base
 
     @property
+    def unit(self) -> Thread | Team:
+        """What runs, waits and gives way as a whole: the thread, or the team that it is in."""
+        return self
+
+    @property
+    def threads(self) -> tuple[Thread, ...]:
+        """The threads that a context comes of."""
+        return (self,)
+
+    @property
+    def holdings(self) -> tuple[Holding, ...]:
+        return (self.holding,)
+
+    @property
+    def reads(self) -> list[int]:
+        """The pages that it reads."""
+        return self.view.pages()
+
+    @property
+    def description(self) -> str:
+        return f"a context of {self.holding.length + len(self.own) - self.lead} tokens"
+
+    @property
+    def adds(self) -> bool:
+        """Whether what comes of it is another context than its holding's."""
+        return len(self.own) > self.lead
+
+    @property
+    def done(self) -> bool:
+        return self.work.done(self)
+
+    @property
+    def needs_logits(self) -> bool:
+        return self.work.needs_logits
+
+    @property
     def todo(self) -> int:
         """Tokens to encode before the work can go on."""
         return len(self.own) - self.encoded - self.work.held_back
@@ -94,10 +140,12 @@ class Thread:
         """Look at the holding as it is now: what is its view, and what must be encoded before the own tokens. The view
         is held from here on."""
         holding = self.holding
+        if self.needs_logits:
+            holding.reopen()
         self.base, self._relost = holding.view, holding.lost
         lead = list(holding.pending)
         self.primed = None
-        if not lead and self.work.needs_logits:
+        if not lead and self.needs_logits:
             self.primed = None if self.work.reads_states else holding.logits
             if self.primed is None and len(self.base):
                 lead = self.base.spans[-1].tokens[-1:]
@@ -117,7 +165,7 @@ class Thread:
     def sought(self) -> list[int]:
         """The tokens whose K/V would do to begin from, in place of the base's: those up to the first whose logits are
         wanted. Empty where more than the base would hardly be found."""
-        first = self.work.wanted(self, 0, len(self.own))[:1]
+        first = self.wanted(0, len(self.own))[:1]
         more = min([self.todo, *first])
         worth_it = self.looks and self.base.exact and more >= self.pool.page_size
         return [*self.base.tokens, *self.own[:more]] if worth_it else []
@@ -130,6 +178,30 @@ class Thread:
             return
         self.base, self.encoded, self.found = view, found, found
         self._hold(view)
+
+    def look(self, cache: PrefixCache) -> None:
+        """Begin from what the cache has."""
+        self.adopt(cache.find(self.sought, self.holding.salt))
+
+    def stand_on(self, view: View) -> None:
+        """Go on from a view that is encoded, whatever the holding has."""
+        self.base = view
+        self._hold(view)
+
+    @property
+    def pages_at_least(self) -> int:
+        """Pages that it can't do without, whatever else gives way."""
+        return self.pool.pages_for(self.holding.length + len(self.own))
+
+    @property
+    def pages_to_enter(self) -> int:
+        """Pages to take before it can run."""
+        return self.pages_missing(max(self.todo, 0))
+
+    @property
+    def divisible(self) -> bool:
+        """Whether what is to be encoded may be spread over several steps."""
+        return self.todo > 1
 
     def pages_missing(self, tokens: int) -> int:
         """Pages to take before so many more tokens can be written."""
@@ -150,7 +222,7 @@ class Thread:
             self.tail = self.base.spans[-1]
             self.base = View(self.base.spans[:-1], self.tail.position)
         segment.written = True
-        self._base_keys = tuple(key for span in self.base.spans for key in _keys(span))
+        self._base_keys = tuple(key for span in self.base.spans for key in key_runs(span))
         self.grow(self.todo)
 
     def grow(self, tokens: int) -> None:
@@ -187,6 +259,17 @@ class Thread:
 
     # ---- a step
 
+    def shares(self, tokens: int) -> list[Share]:
+        """Who encodes how much in the step that begins now."""
+        return [Share(self, tokens)]
+
+    def wanted(self, start: int, stop: int) -> range:
+        """Those of the own tokens [start, stop), being encoded now, whose logits are read."""
+        return self.work.wanted(self, start, stop)
+
+    def conclude(self) -> None:
+        """After a step. A thread by itself has nothing to see to."""
+
     def advance(self, count: int) -> Sequence[int]:
         """Move `count` own tokens into the tail, to be encoded in this step; the tokens."""
         assert self.tail is not None
@@ -201,10 +284,11 @@ class Thread:
 
     def block(self) -> QueryBlock:
         """The step's query rows: the tokens of the last `advance`, and all that they see."""
+        before = self._surroundings()
         assert self.tail is not None
         tail, segment = self.tail, self.tail.segment
         first = tail.stop - self._fresh
-        keys = self._base_keys + tuple(_keys(tail, first if self._fresh > 1 else -1))
+        keys = before + tuple(key_runs(tail, first if self._fresh > 1 else -1))
         return QueryBlock(segment.origin + first, tail.end - self._fresh, segment.slots(first, tail.stop), keys)
 
     def settle(self) -> bool:
@@ -231,6 +315,10 @@ class Thread:
         self.pool.drop(self.pages)
         self.pages = pages
 
+    def _surroundings(self) -> tuple[KeyRun, ...]:
+        """What it sees before its tail."""
+        return self._base_keys
+
     def _own_segment(self) -> Segment | None:
         """The segment that it writes to, or would now: the base's last, if nobody has gone on from there."""
         if self.tail is not None:
@@ -242,7 +330,7 @@ class Thread:
         return segment if last.stop == len(segment) and not segment.written else None
 
 
-def _keys(span: Span, first: int = -1) -> list[KeyRun]:
+def key_runs(span: Span, first: int = -1) -> list[KeyRun]:
     """A span's runs; with `first`, the tokens of the segment from that index on are the block's own rows."""
     segment = span.segment
     return [

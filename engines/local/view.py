@@ -16,7 +16,8 @@ class Span:
 
     `exact` says that its keys and values are what a prefill of the tokens before it would give: it hasn't moved since
     it was encoded, and nothing that it saw has gone. `branch` says which parallel groups it is in, outermost first, and
-    which sibling of each it belongs to: pairs of numbers (see `structure`).
+    which sibling of each it belongs to: pairs of numbers (see `structure`). `teamed` says that a team wrote it: what
+    its tokens saw is in the team's record and in no view.
     """
 
     segment: Segment
@@ -25,6 +26,7 @@ class Span:
     position: int
     exact: bool = True
     branch: tuple[tuple[int, int], ...] = ()
+    teamed: bool = False
 
     def __len__(self) -> int:
         return self.stop - self.start

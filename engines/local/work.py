@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .adapter import Adapter
     from .holding import Holding
+    from .team import Team
     from .thread import Thread
 
 
@@ -53,7 +54,7 @@ class Work:
         self.tokens = tuple(tokens)
         self.mailbox = mailbox if mailbox is not None else Mailbox()
         self.started = time.monotonic()
-        self.thread: Thread | None = None
+        self.thread: Thread | Team | None = None
         """The thread that does it, while it runs or waits."""
         self.lease: Lease | None = None
         self.usage = Usage()
