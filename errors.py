@@ -57,6 +57,18 @@ class BudgetError(RunError):
     """A budget is spent."""
 
 
+class JournalError(PlaitError):
+    """A journal can't be read or written, or does not hold the run or the call that was named."""
+
+
+class ReplayError(RunError):
+    """A run departs from its record: the graph has changed, or something asks otherwise when it runs again."""
+
+
+class UncertainCallError(RunError):
+    """A call of a tool that is not idempotent may have happened before the run was cut off. It isn't repeated."""
+
+
 class UnknownNameError(PlaitError):
     """A recipe, engine, tool or other registered name does not exist; the message lists those that do."""
 

@@ -328,6 +328,18 @@ class Context(Protocol):
         ...
 
 
+@runtime_checkable
+class Recalls(Protocol):
+    """A context that can take over exactly what an earlier run generated from it; others are extended by the text."""
+
+    async def recall(
+        self, text: str, tokens: Sequence[int] = (), *, grammar: Grammar | GrammarState | None = None
+    ) -> tuple[Context, GrammarState | None]:
+        """The context, and the grammar's state, as they were after a generation gave these tokens (or this text, where
+        no tokens are given). Encodes the tokens and samples none."""
+        ...
+
+
 # ---- teams
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -318,6 +318,24 @@ class ScriptedContext:
             pieces += other.pieces[self._shared(other) :]
         usage = Usage(peak_live=sum(len(piece.tokens) for piece in pieces))
         return ScriptedContext(self._engine, tuple(pieces), self.rest, usage)
+
+    async def recall(
+        self, text: str, tokens: Sequence[int] = (), *, grammar: Grammar | GrammarState | None = None
+    ) -> tuple[ScriptedContext, GrammarState | None]:
+        """Takes the reply that the script has here, so that one which was cut short goes on."""
+        self._check()
+        await anyio.lowlevel.checkpoint()
+        reply = self.rest
+        with suppress(EngineError):  # a script need not have the replies of an earlier run
+            reply = reply or self._engine._next_reply(self.text)
+        rest = reply.text.removeprefix(text) if reply is not None and reply.text.startswith(text) else ""
+        words = tokenise(text)
+        length = self.length + len(words)
+        usage = Usage(prompt=len(words), prefilled=len(words), live=len(words), peak_live=length)
+        left = replace(reply, text=rest) if reply is not None and rest else None
+        state = follow(grammar)
+        longer = ScriptedContext(self._engine, (*self.pieces, Piece(words)), left, usage)
+        return longer, state.force(text) if state is not None else None
 
     async def score(self, continuations: Sequence[str]) -> list[float]:
         text = self.text

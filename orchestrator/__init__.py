@@ -21,8 +21,11 @@ from .events import (
 )
 from .graph import Graph
 from .joins import Failure, Join, Settled, all_of, any_of, k_of, settled
+from .journal import Journal
 from .limits import Limits
+from .past import Past
 from .question import Answer, Question
+from .records import Record, RunRecord
 from .run import Run
 from .scope import Driver, Outcome, Scope
 from .telemetry import Telemetry
@@ -37,6 +40,7 @@ __all__ = [
     "Failure",
     "Graph",
     "Join",
+    "Journal",
     "Limits",
     "NodeCancelled",
     "NodeFailed",
@@ -45,11 +49,14 @@ __all__ = [
     "NodeStarted",
     "NodeText",
     "Outcome",
+    "Past",
     "Plan",
     "Question",
+    "Record",
     "Run",
     "RunFailed",
     "RunFinished",
+    "RunRecord",
     "RunStarted",
     "Scope",
     "Settled",

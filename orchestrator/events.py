@@ -12,6 +12,7 @@ from typing import Any, Self
 import anyio
 
 from ..usage import Usage
+from .redaction import Secrets
 
 _log = logging.getLogger("plait.orchestrator")
 
@@ -108,7 +109,9 @@ class RunFailed(Event):
 class EventLog:
     """Gives events their numbers and hands them to listeners, which must not block. Costs nothing without any."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets | None = None) -> None:
+        """`secrets` are hidden in all texts."""
+        self._secrets = secrets if secrets is not None else Secrets({})
         self._listeners: list[Callable[[Event], None]] = []
         self._count = 0
         self._began = time.perf_counter()
@@ -123,7 +126,8 @@ class EventLog:
     def emit(self, event_type: type[Event], /, **fields: Any) -> None:
         if not self._listeners:
             return
-        event = event_type(sequence=self._count, at=time.perf_counter() - self._began, **fields)
+        shown = self._secrets.hide_in(fields)
+        event = event_type(sequence=self._count, at=time.perf_counter() - self._began, **shown)
         self._count += 1
         for listener in list(self._listeners):
             try:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from ..engines.base import GREEDY, Grammar, Sampling, Stop
@@ -17,13 +18,19 @@ from .limits import UNLIMITED, Limits
 from .types import name_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..engines.base import Engine
     from .events import Event
+    from .journal import Journal
+    from .past import Past
     from .question import Answer
     from .run import Run
     from .template import Template
 
 T = TypeVar("T")
+
+NO_SOURCE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +238,22 @@ class Graph(Generic[T]):
         limits: Limits = UNLIMITED,
         answer: Answer | None = None,
         listeners: Sequence[Callable[[Event], None]] = (),
+        journal: Journal | Past | str | Path | None = None,
+        cache: str = "",
+        source: Mapping[str, Any] = NO_SOURCE,
     ) -> T:
         """Run the graph and give its value. An engine given by name is opened and closed by the run.
 
-        `answer` is called with each question that the graph asks a person. `listeners` are called with every event.
-        Raises InputError, GraphError, NodeError.
+        `answer` is called with each question that the graph asks a person, `listeners` with every event. `journal` (a
+        Journal, or its file) records the run; what `Journal.resume`, `fork` and `replay` give has it go on from an
+        earlier one, whose inputs and seed it then has. `cache` names a scope in the journal: what another run in it has
+        recorded of the same, with the same inputs, is taken from there. `source` is noted in the record. Raises
+        InputError, GraphError, JournalError, NodeError.
         """
-        from .run import run_graph
+        from .run import Options, run_graph
 
-        return await run_graph(
-            self, inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners
-        )
+        options = Options(engine, seed, limits, answer, listeners, journal, cache, source)
+        return await run_graph(self, inputs, options)
 
     def run_sync(
         self,
@@ -251,13 +263,16 @@ class Graph(Generic[T]):
         limits: Limits = UNLIMITED,
         answer: Answer | None = None,
         listeners: Sequence[Callable[[Event], None]] = (),
+        journal: Journal | Past | str | Path | None = None,
+        cache: str = "",
+        source: Mapping[str, Any] = NO_SOURCE,
     ) -> T:
         """`run` for code without an event loop."""
+        from .run import Options, run_graph
         from .sync import wait
 
-        return wait(
-            lambda: self.run(*inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners)
-        )
+        options = Options(engine, seed, limits, answer, listeners, journal, cache, source)
+        return wait(lambda: run_graph(self, inputs, options))
 
     def stream(
         self,
@@ -267,14 +282,18 @@ class Graph(Generic[T]):
         limits: Limits = UNLIMITED,
         answer: Answer | None = None,
         listeners: Sequence[Callable[[Event], None]] = (),
+        journal: Journal | Past | str | Path | None = None,
+        cache: str = "",
+        source: Mapping[str, Any] = NO_SOURCE,
     ) -> AbstractAsyncContextManager[Run[T]]:
         """`async with graph.stream(…) as run: async for event in run: …`, then `run.value`, `run.usage`.
 
         Leaving the block early cancels the run.
         """
-        from .run import stream_graph
+        from .run import Options, stream_graph
 
-        return stream_graph(self, inputs, engine=engine, seed=seed, limits=limits, answer=answer, listeners=listeners)
+        options = Options(engine, seed, limits, answer, listeners, journal, cache, source)
+        return stream_graph(self, inputs, options)
 
     def as_dict(self, registry: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The graph as JSON values, functions, tools and types by their names in `registry`, or as module and name.

@@ -20,7 +20,7 @@ from .format import parse
 from .graph import Call, Drive, Function, Graph, Map, Node, Target, Think
 from .joins import all_of, any_of, settled
 from .prefixes import prefix_key
-from .scope import Scope, run_in
+from .scope import MISSING, Scope, run_in
 from .signature import takes_by_place
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ async def _run(node: Node, scope: Scope, values: Mapping[str, Any], inside: Insi
         case Map():
             return Done(await _map(node, scope, values, inside))
         case Function():
-            return Done(await _apply(node.function, values))
+            return Done(await _once(scope, node, node.type, values, partial(_apply, node.function, values)))
         case Drive():
-            return Done(await node.driver(scope, **values))
+            return Done(await _once(scope, node, node.type, values, partial(node.driver, scope, **values)))
         case Subgraph():
             return await inside.run(inside.plans["graph"], scope, values, inside.contexts)
         case Branch():
@@ -211,7 +211,7 @@ async def _each(target: Target, scope: Scope, values: Mapping[str, Any], inside:
         graph = scope.grow("graph", target.name)
         return await run_in(graph, partial(_run_plan, inside.plans["each"], values, inside))
     child = scope.grow("function", getattr(target, "__name__", "item"))
-    return await run_in(child, lambda _: _apply(target, values))
+    return await run_in(child, lambda child: _once(child, target, None, values, partial(_apply, target, values)))
 
 
 async def _run_plan(plan: Plan, values: Mapping[str, Any], inside: Inside, scope: Scope) -> Any:
@@ -286,6 +286,14 @@ async def _ends(until: Target, scope: Scope, value: Any, inside: Inside) -> bool
         return bool(await scope.call(until, {until.signature.arguments[0]: value}))
     said = until(value)
     return bool(await said if inspect.isawaitable(said) else said)
+
+
+async def _once(
+    scope: Scope, definition: object, returns: Any, values: Mapping[str, Any], function: Callable[[], Awaitable[Any]]
+) -> Any:
+    """What a function gives, unless a journal has it."""
+    value = scope.recall(definition, returns, values)
+    return await function() if value is MISSING else value
 
 
 async def _apply(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from .graph import Argument, Constant, Edge, Items, Node, edges_of, value_of
 from .meter import Clock
 from .nodes import Done, Inside, run_node
 from .regions import Region
-from .scope import Scope, Shared
+from .scope import MISSING, Scope, Shared
 
 NO_CONTEXTS: Mapping[str, Held] = MappingProxyType({})
 NO_PLANS: Mapping[str, Plan] = MappingProxyType({})
@@ -144,7 +144,7 @@ class Queue:
         return ready
 
     def _is_ready_made(self, name: str) -> bool:
-        return isinstance(self.plan.nodes[name], Constant | Gather)
+        return name in self._values or isinstance(self.plan.nodes[name], Constant | Gather)
 
     def _run_in_place(self, name: str) -> list[str]:
         """Run a plain function, or take a value that is there; then those that its end makes ready."""
@@ -154,9 +154,9 @@ class Queue:
                 self._values[name] = node.value
             self._clocks[name] = self._start
             return self._now_ready(name)
-        scope = self._open(name) if self._shared.events.active else None
+        scope = self._open(name) if self._shared.watched else None
         try:
-            value = self._values[name] = self._value_in_place(node)
+            value = self._values[name] = self._value_in_place(node, scope)
         except Exception as error:
             return self._fail(name, scope or self._open(name), error)
         if scope is not None:
@@ -166,10 +166,12 @@ class Queue:
             self._clocks[name] = self._start_clock(name)
         return self._now_ready(name)
 
-    def _value_in_place(self, node: Node) -> Any:
+    def _value_in_place(self, node: Node, scope: Scope | None) -> Any:
         if isinstance(node, Gather):
             return self._gathering(node.name).value()
         values = {key: value_of(argument, self._values) for key, argument in node.arguments.items()}
+        if scope is not None and (known := scope.recall(node, node.type, values)) is not MISSING:
+            return known
         value = node.function(**values)  # type: ignore[attr-defined]
         if iscoroutine(value):
             value.close()
@@ -228,9 +230,8 @@ class Queue:
         return await Queue(plan, self._shared, scope, {**given, **values}, contexts).execute()
 
     def _open(self, name: str) -> Scope:
-        node, above = self.plan.nodes[name], self._scope
-        path = f"{above.path}/{name}" if above.path else name
-        return Scope(self._shared, path, node.kind, node.title, above, self._start_clock(name)).opened()
+        node = self.plan.nodes[name]
+        return self._scope.written(name, node.kind, node.title, self._start_clock(name))
 
     def _start_clock(self, name: str) -> Clock:
         clock = self._start

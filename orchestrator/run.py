@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
@@ -18,11 +21,16 @@ from .events import Event, EventLog, EventQueue, RunFailed, RunFinished, RunStar
 from .forecast import Forecast
 from .graph import Graph
 from .inputs import check_inputs
+from .journal import Journal
 from .limits import Gates, Limits
+from .past import Past, record_run
 from .prefixes import Leads
 from .question import Answer
 from .queue import Queue
+from .recording import Recording
+from .redaction import Secrets
 from .scope import Scope, Shared, origin, summarise
+from .values import write_value
 
 T = TypeVar("T")
 
@@ -35,18 +43,23 @@ class Run(Generic[T]):
         plan: Plan,
         engine: Engine | None,
         inputs: Mapping[str, Any],
+        *,
         seed: int,
         limits: Limits,
-        answer: Answer | None = None,
+        answer: Answer | None,
+        secrets: Secrets,
+        recording: Recording | None,
     ) -> None:
-        self.id = secrets.token_hex(6)
+        self.id = recording.run if recording is not None else token_hex(6)
         self.plan = plan
-        self.events = EventLog()
+        self.events = EventLog(secrets)
         self._seed = seed
         leads = Leads(prefix.key for prefix in plan.prefixes)
         self._inputs = dict(inputs)
-        self._shared = Shared(self.id, engine, self.events, Gates(limits, engine), seed, answer, leads)
-        self._scope = Scope(self._shared)
+        self._shared = Shared(
+            self.id, engine, self.events, Gates(limits, engine), seed, answer, leads, recording, secrets
+        )
+        self._scope = Scope(self._shared) if recording is None else _recorded_scope(self._shared)
         self._nodes = Queue(plan, self._shared, self._scope, inputs)
         self._queue = EventQueue()
         self._error: Exception | None = None
@@ -85,7 +98,9 @@ class Run(Generic[T]):
 
     async def execute(self) -> None:
         """Run to the end. A failure is kept for `value`; cancellation is passed on."""
-        engine = self._shared.engine
+        engine, recording = self._shared.engine, self._shared.recording
+        if recording is not None:
+            recording.begin()
         self.events.emit(
             RunStarted, run=self.id, graph=self.plan.graph.name, engine=engine.name if engine else "", seed=self._seed
         )
@@ -93,6 +108,7 @@ class Run(Generic[T]):
             self._result = (await self._nodes.execute()).value
             self._done = True
         except Exception as error:
+            self._shared.secrets.hide_error(error)
             self._error = (
                 error
                 if isinstance(error, NodeError)
@@ -100,6 +116,7 @@ class Run(Generic[T]):
             )
         finally:
             self._shared.release_all()
+            self._record_end()
             self._report()
             self._queue.close()
 
@@ -108,6 +125,18 @@ class Run(Generic[T]):
         self._shared.gates.check_integrity()
         if self._done:
             self._nodes.check_integrity()
+
+    def _record_end(self) -> None:
+        recording = self._shared.recording
+        if recording is None:
+            return
+        if self._done:
+            recording.end("done", write_value(self.plan.graph.returns, self._result) or "", self.usage)
+        elif self._error is not None:
+            recording.void(self._error)
+            recording.end("failed", json.dumps([type(self._error).__name__, str(self._error)]), self.usage)
+        else:
+            recording.end("cancelled", "", self.usage)
 
     def _report(self) -> None:
         usage = self.usage
@@ -123,35 +152,31 @@ class Run(Generic[T]):
 # ---- entry points
 
 
-async def run_graph(
-    graph: Graph[T],
-    inputs: Sequence[object],
-    *,
-    engine: Engine | str | None,
-    seed: int,
-    limits: Limits,
-    answer: Answer | None,
-    listeners: Sequence[Callable[[Event], None]],
-) -> T:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a graph is run; see Graph.run."""
+
+    engine: Engine | str | None
+    seed: int
+    limits: Limits
+    answer: Answer | None
+    listeners: Sequence[Callable[[Event], None]]
+    journal: Journal | Past | str | Path | None
+    cache: str
+    source: Mapping[str, Any]
+
+
+async def run_graph(graph: Graph[T], inputs: Sequence[object], options: Options) -> T:
     """Run a graph and give its value; see Graph.run."""
-    async with _prepared(graph, inputs, engine, seed, limits, answer, listeners) as run:
+    async with _prepared(graph, inputs, options) as run:
         await run.execute()
         return run.value
 
 
 @asynccontextmanager
-async def stream_graph(
-    graph: Graph[T],
-    inputs: Sequence[object],
-    *,
-    engine: Engine | str | None,
-    seed: int,
-    limits: Limits,
-    answer: Answer | None,
-    listeners: Sequence[Callable[[Event], None]],
-) -> AsyncIterator[Run[T]]:
+async def stream_graph(graph: Graph[T], inputs: Sequence[object], options: Options) -> AsyncIterator[Run[T]]:
     """Run a graph in the background of the block; see Graph.stream."""
-    async with _prepared(graph, inputs, engine, seed, limits, answer, listeners) as run:
+    async with _prepared(graph, inputs, options) as run:
         run.events.listen(run._queue)
         raised: Exception | None = None
         async with anyio.create_task_group() as group:
@@ -166,24 +191,58 @@ async def stream_graph(
 
 
 @asynccontextmanager
-async def _prepared(
-    graph: Graph[T],
-    inputs: Sequence[object],
-    engine: Engine | str | None,
-    seed: int,
-    limits: Limits,
-    answer: Answer | None,
-    listeners: Sequence[Callable[[Event], None]],
-) -> AsyncIterator[Run[T]]:
-    """A run that is ready to start; an engine given by name is open as long."""
-    values = check_inputs(graph, inputs)
+async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options) -> AsyncIterator[Run[T]]:
+    """A run that is ready to start; what is given by name, an engine or a journal, is open as long."""
+    secrets, journal, seed = Secrets(), options.journal, options.seed
     async with AsyncExitStack() as stack:
-        if isinstance(engine, str):
-            engine = await stack.enter_async_context(open_engine(engine)) if needs_engine(graph) else None
+        if isinstance(journal, str | Path):
+            journal = stack.enter_context(Journal(journal))
+        if isinstance(journal, Past):
+            values, seed = journal.inputs(graph, inputs, secrets.restore), journal.run.seed
+        else:
+            values = check_inputs(graph, inputs)
+        engine = await _opened(graph, options.engine, journal, stack)
         plan = compile_graph(graph, engine)
-        if answer is None:
+        if options.answer is None and not (isinstance(journal, Past) and journal.replay):
             check_answered(graph)
-        run: Run[T] = Run(plan, engine, values, seed, limits, answer)
-        for listener in listeners:
+        recording = None
+        if journal is not None:
+            recording = record_run(
+                graph,
+                journal,
+                values,
+                engine=engine,
+                seed=seed,
+                cache=options.cache,
+                source=options.source,
+                secrets=secrets,
+            )
+        run: Run[T] = Run(
+            plan,
+            engine,
+            values,
+            seed=seed,
+            limits=options.limits,
+            answer=options.answer,
+            secrets=secrets,
+            recording=recording,
+        )
+        for listener in options.listeners:
             run.events.listen(listener)
         yield run
+
+
+async def _opened(
+    graph: Graph[Any], engine: Engine | str | None, journal: Journal | Past | None, stack: AsyncExitStack
+) -> Engine | None:
+    if isinstance(journal, Past) and journal.replay:
+        return journal.engine()
+    if isinstance(engine, str):
+        return await stack.enter_async_context(open_engine(engine)) if needs_engine(graph) else None
+    return engine
+
+
+def _recorded_scope(shared: Shared) -> Scope:
+    from .recorded_scope import RecordedScope  # only where it is used: most runs have no journal
+
+    return RecordedScope(shared)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, TypeAlias, TypeVar, overload
 from weakref import WeakSet
 
 from ..engines.base import (
@@ -16,6 +16,7 @@ from ..engines.base import (
     Context,
     Engine,
     Generation,
+    GenerationStream,
     Grammar,
     GrammarState,
     Member,
@@ -24,6 +25,7 @@ from ..engines.base import (
     Prompt,
     Sampling,
     Stop,
+    TeamStream,
     Teamwork,
 )
 from ..errors import RunError, ToolError
@@ -36,14 +38,20 @@ from .limits import Gates
 from .meter import START, Clock, Meter
 from .prefixes import Leads
 from .question import Answer, Question, put
+from .redaction import Secrets
 from .stream import ScopeStream
 from .team import ScopeTeam
 from .together import together, until_joined
+
+if TYPE_CHECKING:
+    from .recording import Recording
 
 T = TypeVar("T")
 Child: TypeAlias = "Callable[[Scope], Awaitable[T]]"
 
 SUMMARY_LENGTH = 200
+MISSING: Final = object()
+"""What `recall` gives for a node that has to run."""
 
 
 @dataclass(slots=True)
@@ -57,8 +65,15 @@ class Shared:
     seed: int
     answer: Answer | None = None
     leads: Leads = field(default_factory=Leads)
+    recording: Recording | None = None
+    secrets: Secrets = field(default_factory=Secrets)
     contexts: WeakSet[Any] = field(default_factory=WeakSet)
     holds: Holds = field(default_factory=Holds)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody wants to know of each node: then even a plain function has a scope."""
+        return self.events.active or self.recording is not None
 
     def release_all(self) -> None:
         for context in list(self.contexts):
@@ -170,8 +185,10 @@ class Scope:
         scope = self.grow("think", title) if title else self
         index, self._generations = self._generations, self._generations + 1
         seeded = replace(sampling, seed=derive_seed(self._shared.seed, self.path, index, sampling.seed))
-        inner = context.stream(max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=seeded)
-        return ScopeStream(inner, scope, self._shared.gates.for_generation(), grown=bool(title))
+        opened = partial(
+            scope.generation, context=context, max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=seeded
+        )
+        return ScopeStream(opened, max_tokens, scope, self._shared.gates.for_generation(), grown=bool(title))
 
     async def generate(
         self,
@@ -206,8 +223,8 @@ class Scope:
             replace(member, sampling=replace(member.sampling, seed=seed))
             for member, seed in zip(members, seeds, strict=True)
         ]
-        inner = self.engine.stream_team(seeded, work)
         team = self.grow("team", title)
+        inner = team.teamwork(seeded, work)
         scopes = [team.grow("think", member.name or f"member {place}") for place, member in enumerate(members)]
         return ScopeTeam(inner, team, scopes, self._shared.gates.for_generation())
 
@@ -332,6 +349,28 @@ class Scope:
 
     # ---- parts
 
+    def recall(self, definition: object, returns: Any, values: Mapping[str, object]) -> Any:
+        """The node's value where a journal has it; MISSING where the node has to run. `returns` is its type; None for
+        what the function `definition` promises."""
+        return MISSING
+
+    def generation(
+        self,
+        allowed: int,
+        context: Context,
+        *,
+        max_tokens: int,
+        stop: Sequence[Stop],
+        grammar: Grammar | GrammarState | None,
+        sampling: Sampling,
+    ) -> GenerationStream:
+        """The generation itself; a budget may allow less than the `max_tokens` asked for."""
+        return context.stream(max_tokens=allowed, stop=stop, grammar=grammar, sampling=sampling)
+
+    def teamwork(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
+        """The team's work itself, asked of the team's own scope."""
+        return self.engine.stream_team(members, work)
+
     def _made(self, context: Context) -> Context:
         return self.keep(context, context.usage)
 
@@ -354,9 +393,14 @@ class Scope:
     def _grow(self, kind: str, title: str, label: str) -> Scope:
         self._grown += 1
         path = "/".join(part for part in (self.path, f"{self._grown}-{label}") if part)
-        child = Scope(self._shared, path, kind, title, self, self.meter.clock)
+        child = type(self)(self._shared, path, kind, title, self, self.meter.clock)
         self._children[path] = child
         return child.opened()
+
+    def written(self, name: str, kind: str, title: str, start: Clock) -> Scope:
+        """Open the scope of a written node, which is closed by who runs it."""
+        path = f"{self.path}/{name}" if self.path else name
+        return type(self)(self._shared, path, kind, title, self, start).opened()
 
     def _grow_call(self, tool: Tool, arguments: Mapping[str, object], title: str) -> Scope:
         return self._grow("call", title or show_call(tool, arguments), slug(tool.name))
@@ -369,7 +413,14 @@ class Scope:
 
     async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
         """Call a tool as this node itself, under the caps. Raises ToolError."""
+        return await self._invoke(tool, arguments, _nothing)
+
+    async def _invoke(
+        self, tool: Tool[..., T], arguments: Mapping[str, object], about_to: Callable[[], Awaitable[None]]
+    ) -> T:
+        """Call a tool under the caps; `about_to` is awaited when nothing else stands before the call."""
         async with self._shared.gates.for_call(tool):
+            await about_to()
             self.meter.record(Usage(calls=1, cost=tool.cost))
             return await tool.invoke(arguments)
 
@@ -410,6 +461,10 @@ class Scope:
 
 
 Driver: TypeAlias = Callable[Concatenate[Scope, ...], Awaitable[T]]
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def run_in(scope: Scope, function: Child[T]) -> T:

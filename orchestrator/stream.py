@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..engines.base import Chunk, Generation, GenerationStream
+from ..errors import EngineError
 from ..usage import Usage
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 class ScopeStream:
     """Used like a GenerationStream. A generation left early is charged for what it has said."""
 
-    def __init__(self, inner: GenerationStream, scope: Scope, place: Pass, *, grown: bool) -> None:
-        self._inner = inner
+    def __init__(
+        self, opened: Callable[[int], GenerationStream], max_tokens: int, scope: Scope, place: Pass, *, grown: bool
+    ) -> None:
+        """`opened` gives the generation of so many tokens at most."""
+        self._opened = opened
+        self._max_tokens = max_tokens
+        self._inner: GenerationStream | None = None
         self._scope = scope
         self._place = place
         self._grown = grown
@@ -29,7 +35,9 @@ class ScopeStream:
     async def __aenter__(self) -> Self:
         try:
             await self._place.__aenter__()
-            await self._inner.__aenter__()
+            inner = self._opened(self._max_tokens)
+            await inner.__aenter__()
+            self._inner = inner
         except BaseException as error:
             self._place.release()
             if self._grown:
@@ -41,7 +49,7 @@ class ScopeStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._inner.__aexit__(kind, error, trace)
+            await self._open.__aexit__(kind, error, trace)
         finally:
             self._place.release()
             if not self._ended:
@@ -54,7 +62,7 @@ class ScopeStream:
 
     async def __anext__(self) -> Chunk:
         if self._chunks is None:
-            self._chunks = aiter(self._inner)
+            self._chunks = aiter(self._open)
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
@@ -67,7 +75,13 @@ class ScopeStream:
     @property
     def result(self) -> Generation:
         """The finished generation; raises EngineError before the stream has ended."""
-        return self._inner.result
+        return self._open.result
+
+    @property
+    def _open(self) -> GenerationStream:
+        if self._inner is None:
+            raise EngineError("a stream is used as: async with scope.stream(context) as s: async for chunk in s")
+        return self._inner
 
     def _end(self) -> None:
         """The place is given back as soon as the last token is there, whatever the block does then."""
@@ -75,7 +89,7 @@ class ScopeStream:
         if self._ended:
             return
         self._ended = True
-        written = self._inner.result
+        written = self._open.result
         self._scope.keep(written.context, written.usage)
         if self._grown:
             self._scope.finish(written.text)

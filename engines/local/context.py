@@ -174,6 +174,11 @@ class LocalContext:
     async def embed(self, *, pooling: Pooling = "mean") -> list[float]:
         return await self._engine.embed(self, pooling)
 
+    async def recall(
+        self, text: str, tokens: Sequence[int] = (), *, grammar: Grammar | GrammarState | None = None
+    ) -> tuple[LocalContext, GrammarState | None]:
+        return await self._engine.recall(self, text, tokens, grammar)
+
     def release(self) -> None:
         self._released = True
         self._lease.release()

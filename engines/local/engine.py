@@ -251,6 +251,17 @@ class LocalEngine:
         opened = len(context.text) + len(added)
         return await self._append(context, self.tokenizer.encode_more(added), Conversation(history, opened))
 
+    async def recall(
+        self, context: LocalContext, text: str, tokens: Sequence[int], grammar: Grammar | GrammarState | None
+    ) -> tuple[LocalContext, LocalGrammarState | None]:
+        """The context and the grammar's state after what an earlier run generated (engines.base.Recalls)."""
+        ids = tuple(tokens) or tuple(self.tokenizer.encode_more(text))
+        matcher = await self._matcher(grammar)
+        if matcher is not None:
+            matcher.force(text)
+        state = LocalGrammarState(matcher, self.tokenizer) if matcher is not None else None
+        return await self._append(context, ids, context.conversation), state
+
     async def generation(self, context: LocalContext, ask: Ask, *, streams: bool) -> Generation:
         """A generation as it was asked for, ready to begin."""
         _check_seen("generate from", context)
