@@ -288,14 +288,15 @@ def eval_embedded(
 @bench_app.command("engine")
 def bench_engine(
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this section; may be repeated.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder to draw pictures of the tables into.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What the shared-KV engine gains: decoding beside `transformers`, forks, prunes, teams, prefix cache, recipes."""
     _require("torch", "local")
-    _require("transformers", "dev")
+    _require("transformers", "bench")
     from .benchmarks import engine
 
-    engine.main(only=only or (), as_json=as_json)
+    engine.main(only=only or (), figures=figures, as_json=as_json)
 
 
 @bench_app.command("shift")

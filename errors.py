@@ -115,6 +115,10 @@ class GrammarError(EngineError):
     """A grammar can't be compiled, or a forced text is not allowed by it."""
 
 
+class CassetteError(EngineError):
+    """A cassette holds no answer to what is asked, or is closed."""
+
+
 class EngineClosedError(EngineError):
     """The engine was closed while, or before, it was asked."""
 

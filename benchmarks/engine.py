@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from plait.benchmarks import countdown, decode, edits, prefix
+from plait.benchmarks import countdown, decode, edits, plots, prefix, teams, tim
 from plait.benchmarks.table import Table
 from plait.errors import UnknownNameError
 
@@ -16,20 +16,25 @@ SECTIONS: dict[str, Callable[[Path], Table]] = {
     "decode": decode.measure,
     "edits": edits.measure,
     "prefix": prefix.measure,
+    "teams": teams.measure,
+    "tim": tim.measure,
     "countdown": countdown.measure,
 }
 
 
-def main(*, only: Sequence[str] = (), as_json: bool = False) -> None:
-    """Print the tables of all sections, or of those named, or the same as data."""
+def main(*, only: Sequence[str] = (), figures: Path | None = None, as_json: bool = False) -> None:
+    """Print the tables of all sections, or of those named, or the same as data; draw them into `figures`, if given."""
     if unknown := [name for name in only if name not in SECTIONS]:
         raise UnknownNameError(f"unknown section '{unknown[0]}'; known: {', '.join(SECTIONS)}")
-    tables = []
+    tables: dict[str, Table] = {}
     for name in only or SECTIONS:
         sys.stderr.write(f"measuring {name} …\n")
         with tempfile.TemporaryDirectory() as folder:
-            tables.append(SECTIONS[name](Path(folder)))
+            tables[name] = SECTIONS[name](Path(folder))
         if not as_json:
-            print(tables[-1].text(), end="\n\n", flush=True)
+            print(tables[name].text(), end="\n\n", flush=True)
     if as_json:
-        print(json.dumps({"tables": [table.as_dict() for table in tables]}))
+        print(json.dumps({"tables": [table.as_dict() for table in tables.values()]}))
+    if figures is not None:
+        for path in plots.draw(tables, figures):
+            sys.stderr.write(f"drawn: {path}\n")

@@ -76,6 +76,8 @@ class EngineStats:
     """Tokens that were not encoded, since the prefix cache had them."""
     steps: int
     encoded: int
+    keys_read: int
+    """Tokens whose keys a layer has read, summed over steps; one read for several threads at once counts once."""
     sampled: int
     tokens_per_second: float
 
@@ -191,6 +193,7 @@ class LocalEngine:
             tokens_found=scheduler.found,
             steps=loop.steps,
             encoded=loop.encoded,
+            keys_read=loop.keys_read,
             sampled=loop.sampled,
             tokens_per_second=loop.sampled / loop.seconds if loop.seconds else 0.0,
         )

@@ -77,6 +77,7 @@ class StepLoop:
         self.turns = Turns()
         self.steps = 0
         self.encoded = 0
+        self.keys_read = 0
         self.sampled = 0
         self.seconds = 0.0
         self._tokens = tokens
@@ -262,6 +263,7 @@ class StepLoop:
         logits = logits[:, : self._tokens]  # rows of the embedding beyond stand for no token
         self.steps += 1
         self.encoded += len(ids)
+        self.keys_read += plan.keys_read
         return reads + [Read(thread, index, row) for (thread, index, _), row in zip(wanted, logits, strict=True)]
 
     def _encode(self, working: Sequence[Share], ids: Tensor, plan: ModelPlan, rows: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def as_data(scores: Sequence[Score]) -> list[dict[str, Any]]:
 def _plan(count: int, seed: int) -> Iterator[tuple[str, str, Callable[[], list[Item]]]]:
     for format_name, recipe in FORMATS.items():
         for family in FAMILIES:
-            yield family, format_name, partial(_fact_items, family, recipe, count, seed)
+            yield family, format_name, partial(fact_items, family, recipe, count, seed)
         yield COUNTRIES, format_name, partial(_country_items, recipe)
     for numbers, share in ((3, 1), (4, 10)):  # a search over four numbers is some 400 threads: a tenth of them
         spawning = partial(_countdown_items, countdown, numbers, -(-count // share), seed)
@@ -115,7 +115,7 @@ def _plan(count: int, seed: int) -> Iterator[tuple[str, str, Callable[[], list[I
     yield "Countdown, 3 numbers", "serial", partial(_countdown_items, countdown_serial, 3, count, seed)
 
 
-def _fact_items(family: str, recipe: Recipe, count: int, seed: int) -> list[Item]:
+def fact_items(family: str, recipe: Recipe, count: int, seed: int) -> list[Item]:
     items = []
     for asked in questions(family, count, seed=seed):
         right = answer(asked)
