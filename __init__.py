@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .engines import open_engine
     from .errors import PlaitError
     from .orchestrator import (
+        Budget,
         Builder,
         Graph,
+        Journal,
         Limits,
         Outcome,
         Question,
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from .tools import tool
 
 _HOME = {
+    "Budget": "orchestrator",
     "Builder": "orchestrator",
     "Graph": "orchestrator",
+    "Journal": "orchestrator",
     "Limits": "orchestrator",
     "Outcome": "orchestrator",
     "PlaitError": "errors",
@@ -50,8 +54,10 @@ _HOME = {
 _MODULES = {"recipes", "tools"}
 
 __all__ = [
+    "Budget",
     "Builder",
     "Graph",
+    "Journal",
     "Limits",
     "Outcome",
     "PlaitError",

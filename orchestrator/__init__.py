@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .budget import Budget, Price
 from .builder import Builder
 from .compile import Plan, compile_graph
 from .declare import graph
 from .display import Display
 from .event_file import EventFile, read_events
 from .events import (
+    BudgetSpent,
     Event,
     NodeCancelled,
     NodeFailed,
@@ -32,6 +34,8 @@ from .telemetry import Telemetry
 
 __all__ = [
     "Answer",
+    "Budget",
+    "BudgetSpent",
     "Builder",
     "Display",
     "Driver",
@@ -51,6 +55,7 @@ __all__ = [
     "Outcome",
     "Past",
     "Plan",
+    "Price",
     "Question",
     "Record",
     "Run",

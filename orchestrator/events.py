@@ -90,6 +90,15 @@ class NodeCancelled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpent(Event):
+    """A budget has ended a driver, which goes on with the answer that it offered, if it has (`answered`)."""
+
+    path: str
+    message: str
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
     run: str
     summary: str

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 from ..engines.base import GREEDY, Grammar, Sampling, Stop
 from ..tools import Retry, Tool
 from ..tools.retry import NEVER
+from .budget import UNBOUNDED, Budget
 from .joins import Join, all_of
 from .limits import UNLIMITED, Limits
 from .types import name_of
@@ -241,18 +242,20 @@ class Graph(Generic[T]):
         journal: Journal | Past | str | Path | None = None,
         cache: str = "",
         source: Mapping[str, Any] = NO_SOURCE,
+        budget: Budget = UNBOUNDED,
     ) -> T:
         """Run the graph and give its value. An engine given by name is opened and closed by the run.
 
         `answer` is called with each question that the graph asks a person, `listeners` with every event. `journal` (a
         Journal, or its file) records the run; what `Journal.resume`, `fork` and `replay` give has it go on from an
         earlier one, whose inputs and seed it then has. `cache` names a scope in the journal: what another run in it has
-        recorded of the same, with the same inputs, is taken from there. `source` is noted in the record. Raises
-        InputError, GraphError, JournalError, NodeError.
+        recorded of the same, with the same inputs, is taken from there. `source` is noted in the record. `budget` ends
+        the run with the best answer that its driver has offered, else with an error whose cause is a BudgetError.
+        Raises InputError, GraphError, JournalError, NodeError.
         """
         from .run import Options, run_graph
 
-        options = Options(engine, seed, limits, answer, listeners, journal, cache, source)
+        options = Options(engine, seed, limits, answer, listeners, journal, cache, source, budget)
         return await run_graph(self, inputs, options)
 
     def run_sync(
@@ -266,12 +269,13 @@ class Graph(Generic[T]):
         journal: Journal | Past | str | Path | None = None,
         cache: str = "",
         source: Mapping[str, Any] = NO_SOURCE,
+        budget: Budget = UNBOUNDED,
     ) -> T:
         """`run` for code without an event loop."""
         from .run import Options, run_graph
         from .sync import wait
 
-        options = Options(engine, seed, limits, answer, listeners, journal, cache, source)
+        options = Options(engine, seed, limits, answer, listeners, journal, cache, source, budget)
         return wait(lambda: run_graph(self, inputs, options))
 
     def stream(
@@ -285,6 +289,7 @@ class Graph(Generic[T]):
         journal: Journal | Past | str | Path | None = None,
         cache: str = "",
         source: Mapping[str, Any] = NO_SOURCE,
+        budget: Budget = UNBOUNDED,
     ) -> AbstractAsyncContextManager[Run[T]]:
         """`async with graph.stream(…) as run: async for event in run: …`, then `run.value`, `run.usage`.
 
@@ -292,7 +297,7 @@ class Graph(Generic[T]):
         """
         from .run import Options, stream_graph
 
-        options = Options(engine, seed, limits, answer, listeners, journal, cache, source)
+        options = Options(engine, seed, limits, answer, listeners, journal, cache, source, budget)
         return stream_graph(self, inputs, options)
 
     def as_dict(self, registry: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -59,6 +59,10 @@ class Meter:
         """Go on after what ended at that clock."""
         self.clock = self.clock.latest(clock)
 
+    def count(self, name: str) -> float:
+        """One of the counts so far."""
+        return self._counts.get(name, 0)
+
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._began

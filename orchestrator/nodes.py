@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..engines.base import Context, Generation, Member, Message
-from ..errors import InputError, NodeTimeoutError
+from ..errors import BudgetError, InputError, NodeTimeoutError
 from ..tools import Tool
 from .compound import CONDITION, Ask, Branch, Loop, Select, Subgraph, Team
 from .contexts import Held
@@ -64,10 +64,13 @@ def runs_in_place(node: Node) -> bool:
 async def run_node(node: Node, scope: Scope, values: Mapping[str, Any], inside: Inside) -> Done:
     """Run a node under its timeout and its retry policy. Raises what it raises, and NodeTimeoutError."""
     attempt = partial(_run, node, scope, values, inside)
-    if node.timeout == math.inf:
+    budget = scope.seconds_left
+    if node.timeout == budget == math.inf:
         return await node.retry.call(attempt)
-    with anyio.move_on_after(node.timeout):
+    with anyio.move_on_after(min(node.timeout, budget)):
         return await node.retry.call(attempt)
+    if budget < node.timeout:
+        return Done(scope.settle_for_offer(scope.out_of_time()))
     raise NodeTimeoutError(
         f"it took longer than its timeout of {node.timeout:g} seconds; raise timeout= at {node.where} if it needs more"
     )
@@ -84,7 +87,7 @@ async def _run(node: Node, scope: Scope, values: Mapping[str, Any], inside: Insi
         case Function():
             return Done(await _once(scope, node, node.type, values, partial(_apply, node.function, values)))
         case Drive():
-            return Done(await _once(scope, node, node.type, values, partial(node.driver, scope, **values)))
+            return await _drive(node, scope, values)
         case Subgraph():
             return await inside.run(inside.plans["graph"], scope, values, inside.contexts)
         case Branch():
@@ -286,6 +289,14 @@ async def _ends(until: Target, scope: Scope, value: Any, inside: Inside) -> bool
         return bool(await scope.call(until, {until.signature.arguments[0]: value}))
     said = until(value)
     return bool(await said if inspect.isawaitable(said) else said)
+
+
+async def _drive(node: Drive, scope: Scope, values: Mapping[str, Any]) -> Done:
+    """A driver's value; where a budget ends it, the best answer that it has offered."""
+    try:
+        return Done(await _once(scope, node, node.type, values, partial(node.driver, scope, **values)))
+    except BudgetError as error:
+        return Done(scope.settle_for_offer(error))
 
 
 async def _once(

@@ -91,7 +91,7 @@ class RecordedScope(Scope):
     def finish(self, value: object = None) -> None:
         if self._open and not (self._samples and self.kind in _BY_OPERATION):
             text = (write_value(self._returns, value) or "") if self._whole else SUMMARY + summarise(value)
-            self._keep_node("done", text)
+            self._keep_node("left" if self._settled else "done", text)
         super().finish(value)
 
     def fail(self, error: BaseException) -> None:
@@ -125,6 +125,7 @@ class RecordedScope(Scope):
 
     async def start(self, prompt: Prompt, *, adapter: str = "") -> Context:
         async def make(below: Context | None, charge: object) -> Made:
+            self.check_budget()
             return await self.engine.start(prompt, adapter=adapter), None
 
         return await self._made_by(fingerprint("start", prompt, adapter), None, make)
@@ -132,6 +133,7 @@ class RecordedScope(Scope):
     async def extend(self, context: Context, prompt: Prompt) -> Context:
         async def make(below: Context | None, charge: object) -> Made:
             assert below is not None
+            self.check_budget()
             return await below.extend(prompt), None
 
         return await self._made_by(fingerprint("extend", _origin(context).name, prompt), context, make)
@@ -294,7 +296,7 @@ class RecordedScope(Scope):
         reuse = recording.reuse("call", tool, dict(arguments)) if tool.idempotent else ""
         record = recording.find(self.path, sample, input_, reuse)
         if record is not None and (record.value or not tool.idempotent):
-            self.meter.record(Usage(calls=1, cost=tool.cost))
+            self._charge_call(tool)
             return self._answer(tool, sample, record)
         row = Record(
             path=self.path,

@@ -51,6 +51,7 @@ class Recording:
         """Paths of the calls that were met and may have happened."""
         self._known = {(record.path, record.sample): record for record in known}
         self._taken = taken
+        self._settled = any(record.sample == NODE and record.state == "left" for record in known)
         self._only_replay = only_replay
         self._cache = cache
         self._asked: Counter[str] = Counter()
@@ -97,12 +98,13 @@ class Recording:
         """What is known of an operation. Raises ReplayError where it was recorded with other inputs."""
         record = self._known.get((path, sample))
         if record is not None and record.state in (("done",) if sample == NODE else _OPERATION):
-            if record.input != input_:
+            if record.input != input_ and not (sample == NODE and self._settled):
                 raise ReplayError(
                     f"node '{path}' asks otherwise than run {self.run} recorded: the graph has changed, or the node "
                     "does not do the same when it runs again; fork the run instead"
                 )
-            return record
+            if record.input == input_:
+                return record
         record = self._from_elsewhere(path, sample, input_, reuse)
         if record is not None:
             self.keep(replace(record, path=path, sample=sample, input=input_, reuse=""))
@@ -113,7 +115,8 @@ class Recording:
     def keep(self, record: Record) -> None:
         """Add a record, unless it is there already."""
         known = self._known.get((record.path, record.sample))
-        if self._only_replay or (known is not None and known.state == record.state == "done"):
+        again = known is not None and known.state == record.state == "done" and known.input == record.input
+        if again or self._only_replay:
             return
         hide = self.secrets.hide
         record = replace(record, value=hide(record.value), title=hide(record.title))

@@ -16,6 +16,7 @@ from ..engines.base import Engine
 from ..engines.catalog import open_engine
 from ..errors import NodeError, RunError
 from ..usage import Usage
+from .budget import UNBOUNDED, Accounts, Budget
 from .compile import Plan, check_answered, compile_graph, needs_engine
 from .events import Event, EventLog, EventQueue, RunFailed, RunFinished, RunStarted
 from .forecast import Forecast
@@ -49,6 +50,7 @@ class Run(Generic[T]):
         answer: Answer | None,
         secrets: Secrets,
         recording: Recording | None,
+        budget: Budget,
     ) -> None:
         self.id = recording.run if recording is not None else token_hex(6)
         self.plan = plan
@@ -57,7 +59,16 @@ class Run(Generic[T]):
         leads = Leads(prefix.key for prefix in plan.prefixes)
         self._inputs = dict(inputs)
         self._shared = Shared(
-            self.id, engine, self.events, Gates(limits, engine), seed, answer, leads, recording, secrets
+            self.id,
+            engine,
+            self.events,
+            Gates(limits, engine),
+            seed,
+            answer,
+            leads,
+            recording,
+            None if budget == UNBOUNDED else Accounts(budget, engine.name if engine is not None else ""),
+            secrets,
         )
         self._scope = Scope(self._shared) if recording is None else _recorded_scope(self._shared)
         self._nodes = Queue(plan, self._shared, self._scope, inputs)
@@ -85,6 +96,11 @@ class Run(Generic[T]):
         """What the run was expected to use, to be read beside `usage`."""
         return self.plan.forecast(self._inputs)
 
+    @property
+    def exhausted(self) -> tuple[str, ...]:
+        """What the budgets have said that ended a driver or the run; its value is then the best that there was."""
+        return tuple(self._shared.exhausted)
+
     def __aiter__(self) -> Self:
         return self
 
@@ -105,8 +121,11 @@ class Run(Generic[T]):
             RunStarted, run=self.id, graph=self.plan.graph.name, engine=engine.name if engine else "", seed=self._seed
         )
         try:
-            self._result = (await self._nodes.execute()).value
-            self._done = True
+            with anyio.move_on_after(self._scope.seconds_left):
+                self._result = (await self._nodes.execute()).value
+                self._done = True
+            if not self._done:
+                raise self._scope.out_of_time()
         except Exception as error:
             self._shared.secrets.hide_error(error)
             self._error = (
@@ -164,6 +183,7 @@ class Options:
     journal: Journal | Past | str | Path | None
     cache: str
     source: Mapping[str, Any]
+    budget: Budget
 
 
 async def run_graph(graph: Graph[T], inputs: Sequence[object], options: Options) -> T:
@@ -226,6 +246,7 @@ async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options)
             answer=options.answer,
             secrets=secrets,
             recording=recording,
+            budget=options.budget,
         )
         for listener in options.listeners:
             run.events.listen(listener)

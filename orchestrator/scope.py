@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -28,11 +29,12 @@ from ..engines.base import (
     TeamStream,
     Teamwork,
 )
-from ..errors import RunError, ToolError
+from ..errors import BudgetError, RunError, ToolError
 from ..tools import Tool, render
 from ..usage import Usage
+from .budget import Accounts, Ledger, Reservation
 from .contexts import Held, Holds
-from .events import EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote, NodeStarted, NodeText
+from .events import BudgetSpent, EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote, NodeStarted, NodeText
 from .joins import AllOf, AllSettled, AnyOf, Failure, Join, KOf, Settled, all_of
 from .limits import Gates
 from .meter import START, Clock, Meter
@@ -66,7 +68,9 @@ class Shared:
     answer: Answer | None = None
     leads: Leads = field(default_factory=Leads)
     recording: Recording | None = None
+    accounts: Accounts | None = None
     secrets: Secrets = field(default_factory=Secrets)
+    exhausted: list[str] = field(default_factory=list)
     contexts: WeakSet[Any] = field(default_factory=WeakSet)
     holds: Holds = field(default_factory=Holds)
 
@@ -98,7 +102,21 @@ class Scope:
     `grow`, `settle` or `gather`.
     """
 
-    __slots__ = ("_children", "_generations", "_grown", "_open", "_parent", "_shared", "kind", "meter", "path", "title")
+    __slots__ = (
+        "_children",
+        "_generations",
+        "_grown",
+        "_ledgers",
+        "_offered",
+        "_open",
+        "_parent",
+        "_settled",
+        "_shared",
+        "kind",
+        "meter",
+        "path",
+        "title",
+    )
 
     def __init__(
         self,
@@ -119,6 +137,11 @@ class Scope:
         self.kind = kind
         self.title = title
         self.meter: Meter = Meter(parent.meter if parent else None, start)
+        self._offered: Any = MISSING
+        self._settled = False
+        self._ledgers: tuple[Ledger, ...] = parent._ledgers if parent else ()
+        if shared.accounts is not None:
+            self._ledgers += shared.accounts.of_node(path, self.meter)
 
     @property
     def engine(self) -> Engine:
@@ -144,6 +167,7 @@ class Scope:
 
     async def start(self, prompt: Prompt, *, adapter: str = "") -> Context:
         """A new context that holds the prompt; `adapter` as in `Engine.start`."""
+        self.check_budget()
         return self._made(await self.engine.start(prompt, adapter=adapter))
 
     def behind_first(self, prefix: str) -> AbstractAsyncContextManager[None]:
@@ -152,6 +176,7 @@ class Scope:
 
     async def extend(self, context: Context, prompt: Prompt) -> Context:
         """The context with text or messages appended."""
+        self.check_budget()
         return self._made(await context.extend(prompt))
 
     async def prune(self, context: Context, start: int, stop: int, *, mode: Mode) -> Context:
@@ -226,7 +251,8 @@ class Scope:
         team = self.grow("team", title)
         inner = team.teamwork(seeded, work)
         scopes = [team.grow("think", member.name or f"member {place}") for place, member in enumerate(members)]
-        return ScopeTeam(inner, team, scopes, self._shared.gates.for_generation())
+        tokens = sum(member.max_tokens for member in members)
+        return ScopeTeam(inner, team, scopes, tokens, self._shared.gates.for_generation())
 
     async def team(self, members: Sequence[Member], work: Teamwork, *, title: str = "team") -> list[Generation]:
         """`stream_team` to its end: the finished generations, in the members' order."""
@@ -305,6 +331,10 @@ class Scope:
         if self._shared.events.active:
             self._shared.events.emit(NodeText, path=self.path, text=text, tokens=tokens)
 
+    def offer(self, answer: object) -> None:
+        """What a driver's value is to be if a budget ends before it is done: its best answer so far."""
+        self._offered = answer
+
     def emit(self, name: str, data: object = None) -> None:
         """Report anything else."""
         self._shared.events.emit(NodeNote, path=self.path, name=name, data=data)
@@ -376,7 +406,7 @@ class Scope:
 
     def keep(self, context: Context, usage: Usage) -> Context:
         """Count what a context has cost, and see to it that it is released when the run ends."""
-        self.meter.record(usage)
+        self.spend(usage)
         with suppress(TypeError):  # an engine's contexts need not be weakly referable; then the collector releases them
             self._shared.contexts.add(context)
         return context
@@ -419,10 +449,61 @@ class Scope:
         self, tool: Tool[..., T], arguments: Mapping[str, object], about_to: Callable[[], Awaitable[None]]
     ) -> T:
         """Call a tool under the caps; `about_to` is awaited when nothing else stands before the call."""
-        async with self._shared.gates.for_call(tool):
-            await about_to()
-            self.meter.record(Usage(calls=1, cost=tool.cost))
-            return await tool.invoke(arguments)
+        with await self._reserve_call(tool):
+            async with self._shared.gates.for_call(tool):
+                await about_to()
+                self._charge_call(tool)
+                return await tool.invoke(arguments)
+
+    def _charge_call(self, tool: Tool) -> None:
+        usage = Usage(calls=1, cost=tool.cost)
+        self.meter.record(usage)
+        if self._shared.accounts is not None:
+            for ledger in self._shared.accounts.of_tool(tool):
+                ledger.meter.record(usage)
+
+    async def _reserve_call(self, tool: Tool) -> AbstractContextManager[object]:
+        accounts = self._shared.accounts
+        if accounts is None:
+            return nullcontext()
+        return await accounts.reserve_call((*self._ledgers, *accounts.of_tool(tool)), tool.cost)
+
+    async def reserve_tokens(self, wanted: int, *, whole: bool = False) -> Reservation | None:
+        """Leave to sample tokens, under the budgets of this node and of those around it; None without a budget."""
+        accounts = self._shared.accounts
+        return await accounts.reserve_tokens(self._ledgers, wanted, whole=whole) if accounts is not None else None
+
+    def spend(self, usage: Usage) -> None:
+        """Count what an operation has used, at the engine's price."""
+        self.meter.record(usage if self._shared.accounts is None else self._shared.accounts.priced(usage))
+
+    def check_budget(self) -> None:
+        """Raise BudgetError where a budget has nothing left to begin anything with."""
+        if self._shared.accounts is not None:
+            for ledger in self._ledgers:
+                ledger.check()
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the budget that this node opens ends."""
+        return self._ledgers[-1].left_seconds if self._own_ledger else math.inf
+
+    @property
+    def _own_ledger(self) -> bool:
+        return bool(self._ledgers) and self._ledgers[-1].meter is self.meter
+
+    def out_of_time(self) -> BudgetError:
+        return self._ledgers[-1].spent("seconds")
+
+    def settle_for_offer(self, error: BudgetError) -> Any:
+        """The best answer that the driver has offered, now that a budget has ended; raises the error without one."""
+        answered = self._offered is not MISSING
+        self._shared.exhausted.append(str(error))
+        self._shared.events.emit(BudgetSpent, path=self.path, message=str(error), answered=answered)
+        if not answered:
+            raise error
+        self._settled = True
+        return self._offered
 
     async def _side_by_side(self, scopes: Sequence[Scope], jobs: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         try:

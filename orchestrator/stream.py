@@ -7,10 +7,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..engines.base import Chunk, Generation, GenerationStream
-from ..errors import EngineError
+from ..errors import BudgetError, EngineError
 from ..usage import Usage
 
 if TYPE_CHECKING:
+    from .budget import Reservation
     from .limits import Pass
     from .scope import Scope
 
@@ -31,15 +32,17 @@ class ScopeStream:
         self._chunks: AsyncIterator[Chunk] | None = None
         self._said = 0
         self._ended = False
+        self._reservation: Reservation | None = None
 
     async def __aenter__(self) -> Self:
         try:
+            self._reservation = await self._scope.reserve_tokens(self._max_tokens)
             await self._place.__aenter__()
-            inner = self._opened(self._max_tokens)
+            inner = self._opened(self._allowed)
             await inner.__aenter__()
             self._inner = inner
         except BaseException as error:
-            self._place.release()
+            self._settle()
             if self._grown:
                 self._scope.__exit__(type(error), error, error.__traceback__)
             raise
@@ -51,9 +54,9 @@ class ScopeStream:
         try:
             await self._open.__aexit__(kind, error, trace)
         finally:
-            self._place.release()
             if not self._ended:
-                self._scope.meter.record(Usage(generated=self._said, steps=self._said, critical_path=self._said))
+                self._scope.spend(Usage(generated=self._said, steps=self._said, critical_path=self._said))
+            self._settle()
             if self._grown:
                 self._scope.__exit__(kind, error, trace)
 
@@ -83,13 +86,26 @@ class ScopeStream:
             raise EngineError("a stream is used as: async with scope.stream(context) as s: async for chunk in s")
         return self._inner
 
+    @property
+    def _allowed(self) -> int:
+        return self._max_tokens if self._reservation is None else self._reservation.tokens
+
+    def _settle(self) -> None:
+        self._place.release()
+        if self._reservation is not None:
+            self._reservation.settle()
+
     def _end(self) -> None:
-        """The place is given back as soon as the last token is there, whatever the block does then."""
+        """The place is given back as soon as the last token is there, whatever the block does then. Raises BudgetError
+        where the budget has cut the generation."""
         self._place.release()
         if self._ended:
             return
         self._ended = True
-        written = self._open.result
+        written, allowed = self._open.result, self._allowed
         self._scope.keep(written.context, written.usage)
+        self._settle()
+        if written.finish == "length" and allowed < self._max_tokens:
+            raise BudgetError(f"a budget has cut a generation at {allowed} of {self._max_tokens} tokens; raise it")
         if self._grown:
             self._scope.finish(written.text)

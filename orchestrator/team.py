@@ -10,6 +10,7 @@ from ..engines.base import Generation, TeamChunk, TeamStream
 from ..usage import Usage
 
 if TYPE_CHECKING:
+    from .budget import Reservation
     from .limits import Pass
     from .scope import Scope
 
@@ -18,21 +19,24 @@ class ScopeTeam:
     """Used like a TeamStream. A team is one operation for the limits; left early, each member is charged for what it
     has said."""
 
-    def __init__(self, inner: TeamStream, team: Scope, members: Sequence[Scope], place: Pass) -> None:
+    def __init__(self, inner: TeamStream, team: Scope, members: Sequence[Scope], max_tokens: int, place: Pass) -> None:
         self._inner = inner
         self._team = team
         self._members = members
+        self._max_tokens = max_tokens
         self._place = place
         self._chunks: AsyncIterator[TeamChunk] | None = None
         self._said = [0] * len(members)
         self._ended = False
+        self._reservation: Reservation | None = None
 
     async def __aenter__(self) -> Self:
         try:
+            self._reservation = await self._team.reserve_tokens(self._max_tokens, whole=True)
             await self._place.__aenter__()
             await self._inner.__aenter__()
         except BaseException as error:
-            self._place.release()
+            self._settle()
             self._team.__exit__(type(error), error, error.__traceback__)
             raise
         return self
@@ -43,9 +47,9 @@ class ScopeTeam:
         try:
             await self._inner.__aexit__(kind, error, trace)
         finally:
-            self._place.release()
             if not self._ended:
                 self._charge()
+            self._settle()
             self._team.__exit__(kind, error, trace)
 
     def __aiter__(self) -> Self:
@@ -68,9 +72,14 @@ class ScopeTeam:
         """The finished generations, in the members' order; raises EngineError before the team has ended."""
         return self._inner.results
 
+    def _settle(self) -> None:
+        self._place.release()
+        if self._reservation is not None:
+            self._reservation.settle()
+
     def _charge(self) -> None:
         for member, said in zip(self._members, self._said, strict=True):
-            member.meter.record(Usage(generated=said, steps=said, critical_path=said))
+            member.spend(Usage(generated=said, steps=said, critical_path=said))
 
     def _end(self) -> None:
         """The place is given back as soon as the last token is there, whatever the block does then."""
@@ -81,3 +90,4 @@ class ScopeTeam:
         for member, written in zip(self._members, self._inner.results, strict=True):
             member.keep(written.context, written.usage)
             member.finish(written.text)
+        self._settle()
