@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from ..engines.base import Context
+from ..errors import RunError
 
 Held: TypeAlias = Context | tuple[Context, ...] | None
 """What others may continue of a node: one context, one for each sample, or none."""
@@ -34,8 +35,10 @@ class Holds:
             else:
                 context.release()
 
-    def __len__(self) -> int:
-        return len(self._holders)
+    def check_integrity(self) -> None:
+        """When all is done: every hold was dropped."""
+        if self._holders:
+            raise RunError(f"{len(self._holders)} contexts are still held")
 
 
 def each(held: Held) -> Iterator[Context]:

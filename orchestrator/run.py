@@ -144,6 +144,7 @@ class Run(Generic[T]):
         self._shared.gates.check_integrity()
         if self._done:
             self._nodes.check_integrity()
+            self._shared.holds.check_integrity()
 
     def _record_end(self) -> None:
         recording = self._shared.recording

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ...errors import ContextError, ContextLengthError, EngineError
 from ..base import Chunk, Generation, Member, TeamChunk, Teamwork
 from ..teamwork import StepRule, check_team
-from .context import Ask, LocalContext, finished
+from .context import Ask, LocalContext, check_adapters, finished
 from .mailbox import Mailbox
 from .work import Settling, Work
 
@@ -97,6 +97,7 @@ class LocalTeam:
         self._members = tuple(members)
         self._asked = asked
         self._contexts = [_local(member) for member in members]
+        check_adapters(self._contexts)
         self._results: list[Generation] = []
         self.work: Teaming | None = None
 

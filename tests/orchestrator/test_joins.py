@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,38 @@ async def test_all_cancels_the_rest_within_a_turn_and_names_the_item() -> None:
         await mapped(work, plait.all_of).run([-1 if number == 500 else 1000 for number in range(1000)])
     assert caught.value.path == "all/501-work"
     assert work.open == 0
+
+
+async def test_the_rest_is_cancelled_in_the_turn_after_the_failure() -> None:
+    """A turn is one pass of the event loop over all tasks that can run."""
+    turn = failed = 0
+    cancelled: list[int] = []
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def work(number: int) -> int:
+        nonlocal failed
+        try:
+            while number != 500 or turn < 20:  # when all have begun
+                await (anyio.lowlevel.checkpoint() if number == 500 else anyio.sleep(NEVER_ENDS))
+        except BaseException:
+            cancelled.append(turn)
+            raise
+        failed = turn
+        raise ValueError("stop")
+
+    graph = plait.graph(lambda g, numbers: g.map(work, numbers, name="all"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(count_turns)
+        with anyio.fail_after(30), pytest.raises(NodeError, match="node 'all/501-work' failed: stop"):
+            await graph.run(list(range(1000)))
+        group.cancel_scope.cancel()
+    assert len(cancelled) == 999
+    assert max(cancelled) - failed <= 2  # one pass; trio shuffles each, so the counter may come after one task in it
 
 
 async def test_any_takes_the_first_and_cancels_the_others() -> None:

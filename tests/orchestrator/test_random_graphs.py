@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import plait
 from plait.orchestrator import Builder, Event, Graph, NodeFinished, NodeStarted
 
-KINDS = ("quick", "async", "call", "map")
+KINDS = ("quick", "async", "call", "map", "subgraph", "branch", "loop", "gather", "select")
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,51 @@ def square(number: int) -> int:
     return number * number
 
 
+def is_even(number: int) -> bool:
+    return number % 2 == 0
+
+
+def is_round(number: int) -> bool:
+    return number % 5 == 0
+
+
+def last_digit(number: int) -> int:
+    return number % 10
+
+
+@plait.graph
+def combined(g: Builder, numbers: list[int], turns: int = 1) -> int:
+    return g.function(combine_slowly, numbers=numbers, turns=turns)
+
+
+@plait.graph
+def again(g: Builder, number: int, turns: int) -> int:
+    return g.subgraph(combined, [number], turns=turns)
+
+
+def evaluate(kind: str, numbers: list[int]) -> int:
+    value = combine(numbers)
+    match kind:
+        case "map":
+            return combine([square(number) for number in numbers])
+        case "branch":
+            return combine([value]) if is_even(value) else square(value) % 1000
+        case "loop":
+            for _ in range(3):
+                value = combine([value])
+                if is_round(value):
+                    break
+            return value
+        case "select":
+            return max(numbers, key=last_digit)
+    return value
+
+
 def direct(nodes: list[Spec], start: int) -> int:
     values: dict[int, int] = {-1: start}
     for index, spec in enumerate(nodes):
         numbers = [values[read] for read in spec.reads]
-        values[index] = combine([square(number) for number in numbers] if spec.kind == "map" else numbers)
+        values[index] = evaluate(spec.kind, numbers)
     return combine(list(values.values()))
 
 
@@ -78,11 +118,31 @@ def build(nodes: list[Spec]) -> Graph[int]:
                     refs[index] = g.function(combine_slowly, numbers=numbers, turns=spec.turns)
                 case "call":
                     refs[index] = g.call(combine_tool, numbers=numbers, turns=spec.turns)
-                case _:
+                case "map":
                     refs[index] = g.function(combine, numbers=g.map(square, numbers))
+                case _:
+                    refs[index] = write_compound(g, spec, numbers)
         return g.function(combine, numbers=list(refs.values()))
 
     return plait.graph(name="random")(write)
+
+
+def write_compound(g: Builder, spec: Spec, numbers: list[Any]) -> Any:
+    match spec.kind:
+        case "subgraph":
+            return g.subgraph(combined, numbers, turns=spec.turns)
+        case "branch":
+            value = g.function(combine, numbers=numbers)
+            even = g.function(is_even, number=value)
+            odd = plait.graph(lambda h, number: h.function(lambda number: square(number) % 1000, number=number))
+            arms: dict[Any, Any] = {True: again, False: odd}
+            return g.branch(even, arms, number=value, turns=spec.turns)
+        case "loop":
+            start = g.function(combine, numbers=numbers)
+            return g.loop(again, start, until=is_round, at_most=3, turns=spec.turns)
+        case "gather":
+            return g.function(combine, numbers=g.gather(numbers))
+    return g.select(numbers, by=last_digit)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -98,6 +158,7 @@ def test_values_equal_a_direct_evaluation(backend: str, nodes: list[Spec], start
     finished = {event.path: event.sequence for event in events if isinstance(event, NodeFinished)}
     started = {event.path: event.sequence for event in events if isinstance(event, NodeStarted)}
     assert started.keys() == finished.keys()
+    assert len(started) == sum(isinstance(event, NodeStarted) for event in events)
     for node in graph.nodes:
         for source in node.sources - {"start"}:
             assert finished[source] < started[node.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from plait.engines import Member, Teamwork
 from plait.engines.local import LocalEngine
 from plait.engines.local.adapter import Adapter, AdapterCache
 from plait.engines.local.context import LocalContext
@@ -167,6 +169,30 @@ async def test_contexts_of_different_adapters_do_not_mix(
         for one, other in ((plain, adapted), (adapted, plain)):
             with pytest.raises(ContextError, match=rf"different adapters .*'{adapters[0].name}'"):
                 await one.splice([other], at="sequence", mode="shift")
+            with pytest.raises(ContextError, match="different adapters"):
+                await engine.team([Member(context=one), Member(context=other)], Teamwork(layout="contiguous"))
+        engine.check_integrity()
+
+
+async def test_a_team_runs_on_the_adapter_of_its_members(
+    checkpoint: Path, adapters: list[Path], open_local: Open
+) -> None:
+    """Headers included: with the adapter merged into the weights, the team says the same."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float64)
+    merged = shutil.copytree(checkpoint, adapters[0].parent / "merged")
+    peft.PeftModel.from_pretrained(base, adapters[0]).merge_and_unload().save_pretrained(merged)
+    work = Teamwork(layout="combined", past_header="said:", own_header="; the cat", others_header="people:")
+
+    async def said(engine: LocalEngine, adapter: str) -> list[tuple[int, ...]]:
+        start = await engine.start(PROMPT, adapter=adapter)
+        members = [Member(context=await start.extend(text), max_tokens=8) for text in (" hello", " world")]
+        return [generation.tokens for generation in await engine.team(members, work)]
+
+    async with open_local(checkpoint) as engine, open_local(merged) as other:
+        found = await said(engine, str(adapters[0]))
+        assert found == await said(other, "")
+        assert found != await said(engine, "")
+        engine.check_integrity()
 
 
 async def test_the_prefix_cache_knows_adapters_apart(checkpoint: Path, adapters: list[Path], open_local: Open) -> None:

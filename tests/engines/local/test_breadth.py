@@ -6,13 +6,14 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pytest
 import torch
 
-from plait.engines import open_engine
+from plait.engines import Member, Teamwork, open_engine
+from plait.engines.base import Layout
 from plait.engines.local import LocalEngine
 from plait.engines.local import backends as backends_module
 from plait.engines.local.breadth import BreadthModel, breadth_problems
@@ -173,7 +174,11 @@ async def test_both_backends_do_the_same_with_views(checkpoint: Path, llama_chec
             await (await start.splice(forks, at="parallel", mode="exact")).extend(" and"),
             await start.splice(forks[:2], at="sequence", mode="shift"),
         ]
-        return [list((await context.generate(max_tokens=10)).tokens) for context in (start, *forks, *edits)]
+        said = [await context.generate(max_tokens=10) for context in (start, *forks, *edits)]
+        for layout in get_args(Layout):
+            members = [Member(context=context, max_tokens=6 + i) for i, context in enumerate(forks)]
+            said += await engine.team(members, Teamwork(layout=layout, slot=10))
+        return [list(generation.tokens) for generation in said]
 
     for directory in (checkpoint, llama_checkpoint):
         async with LocalEngine.open(directory, dtype="float64", device="cpu", kv_tokens=2048) as engine:

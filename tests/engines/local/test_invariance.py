@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 import torch
 
-from plait.engines import Regex, Sampling
+from plait.engines import Member, Regex, Sampling, Teamwork
 from plait.engines.local import LocalEngine
 from plait.engines.local.decoder import Decoder
 from plait.engines.local.rows import HEIGHTS, in_blocks, steady_height
@@ -181,6 +182,28 @@ async def test_a_thread_s_log_probabilities_are_the_same_bits_under_load_and_pre
             assert await outputs(engine, 7) == alone
             preempted = engine.stats().preempted
     assert preempted > 0, "the small pool is too small for all"
+
+
+async def test_a_team_s_log_probabilities_are_the_same_bits_beside_others(
+    checkpoint: Path, open_local: Callable[..., LocalEngine]
+) -> None:
+    async def teamed(engine: LocalEngine, noise: int) -> list[object]:
+        context = await engine.start("the cat sat on the mat")
+        others = [await engine.start("people and " * (index + 1)) for index in range(noise)]
+        members = [
+            Member(context=context, name=name, max_tokens=12, sampling=Sampling(1.0, seed=place, logprobs=3))
+            for place, name in enumerate(("Ann", "Bob", "Cy"))
+        ]
+        async with anyio.create_task_group() as group:
+            for other in others:
+                group.start_soon(partial(other.generate, max_tokens=24))
+            found = await engine.team(members, Teamwork(layout="combined", step_end="t", step_header="{name}:"))
+        return [(written.tokens, written.logprobs) for written in found]
+
+    async with open_local(checkpoint, dtype="float32", batch_invariant=True) as engine:
+        alone = await teamed(engine, 0)
+        assert await teamed(engine, 5) == alone
+        engine.check_integrity()
 
 
 async def test_a_kernel_that_is_not_invariant_is_refused(
