@@ -75,6 +75,31 @@ async def test_an_engine_without_teams_is_refused_before_a_token_is_spent(recipe
     assert scripted.calls == 0
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        (plait.recipes.hogwild, {"layout": "combined", "workers": 3, "check_every": 16}),
+        (plait.recipes.hogwild, {"layout": "interleaved"}),
+        (plait.recipes.hogwild, {"layout": "contiguous"}),
+        (plait.recipes.group_think, {"thinkers": 3}),
+    ],
+)
+async def test_teams_run_on_the_local_engine(recipe: Any, settings: dict[str, Any]) -> None:
+    """Members encode and write once each: what is held is what was given and generated, and all of it is freed."""
+    async with plait.open_engine("local") as engine:
+        graph = recipe(max_tokens=24, **settings)
+        async with graph.stream("Which has more people, Peru or Chile?", engine=engine) as run:
+            async for _ in run:
+                pass
+        usage = run.usage
+        assert run.value
+        assert (usage.live, usage.recomputed) == (usage.prompt + usage.generated, 0)
+        assert usage.steps < usage.generated
+        engine.check_integrity()
+        assert engine.stats().contexts == 0
+
+
 def test_names_never_run_out() -> None:
     assert names_of(2) == ["Alice", "Bob"]
     assert names_of(8)[-2:] == ["Number 7", "Number 8"]
