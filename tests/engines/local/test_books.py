@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,16 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from plait.engines import Sampling
-from plait.engines.base import Placement
+from plait.engines.base import Layout, Placement, Teamwork
 from plait.engines.local.decoder import Decoder
 from plait.engines.local.edits import Other, prune_shift, splice_shift
 from plait.engines.local.generation import Generation
 from plait.engines.local.holding import Holding
 from plait.engines.local.loop import StepLoop
 from plait.engines.local.pages import PagePool
+from plait.engines.local.teaming import MemberMailbox, Part, Teaming, TeamMailbox
 from plait.engines.local.tokenizer import Tokenizer
 from plait.engines.local.view import View
 from plait.engines.local.work import Extension, Lease, Scoring, Settling, Work
+from plait.engines.teamwork import StepRule
 from plait.errors import EngineError, PoolError
 
 PAGES, PAGE_SIZE = 9, 4
@@ -44,6 +47,7 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
             self.loop = StepLoop(decoder, pool, tokens=tokenizer.size, step_tokens=6, max_batch=4, threads=0)
             self.contexts: list[tuple[Lease, list[int]]] = []
             self.under_way: list[tuple[Work, list[int]]] = []
+            self.teams: list[tuple[Teaming, list[list[int]]]] = []
             self.written: dict[Holding, tuple[Any, list[torch.Tensor]]] = {}
 
         @property
@@ -77,6 +81,33 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
         def score(self, data: st.DataObject, tokens: list[int]) -> None:
             lease, held = data.draw(st.sampled_from(self.readable))
             self._begin(lease, held, Scoring(tokens), [])
+
+        @precondition(lambda self: self.readable)
+        @rule(
+            data=st.data(), layout=st.sampled_from(get_args(Layout)), count=st.integers(1, 3), same_step=st.booleans()
+        )
+        def team(self, data: st.DataObject, layout: Layout, count: int, same_step: bool) -> None:
+            chosen = [data.draw(st.sampled_from(self.readable)) for _ in range(count)]
+            header = "" if layout == "tokenwise" else "cat"
+            asked = Teamwork(layout=layout, same_step=same_step, slot=20, step_end="a", own_header=header)
+            limits = [(data.draw(st.integers(0, 6)), data.draw(st.integers(0, 4))) for _ in chosen]
+            work = teaming(
+                tokenizer, asked, [(lease, *limit) for (lease, _), limit in zip(chosen, limits, strict=True)]
+            )
+            self.loop.submit_team([lease.holding for lease, _ in chosen], work)
+            self.teams.append((work, [held for _, held in chosen]))
+
+        @precondition(lambda self: self.loop.scheduler.running)
+        @rule(data=st.data())
+        def preempt(self, data: st.DataObject) -> None:
+            scheduler = self.loop.scheduler
+            scheduler._preempt(data.draw(st.sampled_from(scheduler.running)))
+
+        @precondition(lambda self: self.teams)
+        @rule(data=st.data())
+        def cancel_team(self, data: st.DataObject) -> None:
+            work, _ = self.teams.pop(data.draw(st.integers(0, len(self.teams) - 1)))
+            self.loop.cancel(work)
 
         @precondition(lambda self: self.contexts)
         @rule(data=st.data())
@@ -162,6 +193,18 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
                     assert lease.holding.tokens == expected
                     self.contexts.append((lease, expected))
 
+            for team, bases in [pair for pair in self.teams if pair[0].mailbox.closed]:
+                self.teams.remove((team, bases))
+                if team.mailbox.failure is not None:
+                    assert isinstance(team.mailbox.failure, PoolError)
+                    continue
+                leases = [part.generation.take_lease() for part in team.parts]
+                for lease, base in zip(leases, bases, strict=True):
+                    held = lease.holding.tokens
+                    assert held[: len(base)] == base
+                    assert sorted(held[len(base) :]) == sorted(said_by(team))
+                    self.contexts.append((lease, held))
+
         def _check_slots(self) -> None:
             """A written slot never changes as long as somebody may read it."""
             holdings = [lease.holding for lease, _ in self.contexts]
@@ -174,6 +217,31 @@ def books(decoder: Decoder, tokenizer: Tokenizer) -> type[RuleBasedStateMachine]
                 self.written[holding] = (holding.view, [key.clone() for key in found])
 
     return Books
+
+
+def teaming(tokenizer: Tokenizer, asked: Teamwork, members: Sequence[tuple[Lease, int, int]]) -> Teaming:
+    """A team's work; members are leases on their contexts, `max_tokens` and `joins`."""
+    box = TeamMailbox(lambda wake: None)
+    parts = []
+    for index, (lease, length, joins) in enumerate(members):
+        options: dict[str, Any] = {"room": 500, "max_tokens": length, "stop": ["t"], "matcher": None}
+        generation = Generation(tokenizer, lease.holding.tokens[-4:], sampling=Sampling(1.0, seed=index), **options)
+        generation.mailbox = MemberMailbox(box, index)
+        parts.append(Part(generation, "", (), joins, 0))
+    rule = StepRule([], asked)
+    rule.follow = lambda member: ""  # type: ignore[method-assign]
+    encode = partial(_encoded, tokenizer)
+    headers = [encode(""), encode(""), encode(asked.own_header)]
+    return Teaming(asked, rule, parts, headers, encode, window=500, growth=4, mailbox=box)
+
+
+def _encoded(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode_more(text)) if text else ()
+
+
+def said_by(team: Teaming) -> list[int]:
+    """What a team adds to the context of each member."""
+    return [*team.heading.tokens, *(token for part in team.parts for token in part.generation.kept)]
 
 
 def _slots(holding: Holding) -> Iterator[int]:

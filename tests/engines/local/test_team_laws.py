@@ -42,12 +42,13 @@ class Dense:
 
     def logits(self, ids: Sequence[int], seen: Sequence[dict[int, int]], at: Sequence[int]) -> torch.Tensor:
         """[tokens, vocab]. Token i stands at `at[i]` and sees tokens j at positions `seen[i][j]`, itself among them."""
-        count = len(ids)
+        count, window = len(ids), self.config["sliding_window"]
         mask = torch.full((count, count), -math.inf, dtype=torch.float64)
         shift = torch.zeros(count, count, dtype=torch.float64)
         for i, keys in enumerate(seen):
             for j, position in keys.items():
-                mask[i, j], shift[i, j] = 0.0, position - at[i]
+                shift[i, j] = position - at[i]
+                mask[i, j] = 0.0 if not window or at[i] - position < window else -math.inf
         angles = shift[..., None] * self.frequencies
         cos, sin = angles.cos().repeat(1, 1, 2), angles.sin().repeat(1, 1, 2)
         x = self.weights["model.embed_tokens.weight"][torch.tensor(ids)]
@@ -201,13 +202,25 @@ def recorded(engine: LocalEngine) -> Recorder:
     return recorder
 
 
-async def run(engine: LocalEngine, members: Sequence[Member], asked: Teamwork) -> tuple[Teaming, list[Generation]]:
+def preempt(engine: LocalEngine) -> None:
+    """Have all that runs give way before the next step."""
+    scheduler = engine._loop.scheduler
+    engine._loop.tell(lambda: [scheduler._preempt(unit) for unit in list(scheduler.running)] and None)
+
+
+async def run(
+    engine: LocalEngine, members: Sequence[Member], asked: Teamwork, *, stumbles: frozenset[int] = frozenset()
+) -> tuple[Teaming, list[Generation]]:
+    """A team's work and results; it gives way where it has said so many chunks as `stumbles` name."""
     stream = engine.stream_team(members, asked)
     assert isinstance(stream, LocalTeam)
-    said = [""] * len(members)
+    said, count = [""] * len(members), 0
     async with stream:
         async for chunk in stream:
             said[chunk.member] += chunk.text
+            count += 1
+            if count in stumbles:
+                preempt(engine)
     assert said == [result.text for result in stream.results]
     assert stream.work is not None
     return stream.work, stream.results
@@ -224,6 +237,7 @@ def checkpoints(tiny_checkpoint: Callable[..., Path], checkpoint: Path) -> dict[
         "grouped, qk-norm": tiny_checkpoint("qwen3", **sizes),
         "yarn": tiny_checkpoint("llama", rope_parameters=YARN, **sizes),
         "yarn, qk-norm": tiny_checkpoint("qwen3", rope_parameters=YARN, **sizes),
+        "sliding window": tiny_checkpoint("mistral", sliding_window=12, **sizes),
         "one head each, biases": tiny_checkpoint("qwen2", num_key_value_heads=6, **sizes),
     }
     for path in made.values():
@@ -232,15 +246,17 @@ def checkpoints(tiny_checkpoint: Callable[..., Path], checkpoint: Path) -> dict[
     return made
 
 
-async def check(engine: LocalEngine, dense: Dense, members: Sequence[Member], asked: Teamwork) -> None:
+async def check(
+    engine: LocalEngine, dense: Dense, members: Sequence[Member], asked: Teamwork, stumbles: frozenset[int]
+) -> None:
     """The team's logits at every token are the dense model's, and what was sampled came of them."""
     recorder = recorded(engine)
-    work, results = await run(engine, members, asked)
+    work, results = await run(engine, members, asked, stumbles=stumbles)
     bases = [member.context.tokens for member in members]  # type: ignore[attr-defined]
     own = [result.tokens for result in results]
     told, passes = tell(work, bases, own)
     expected = dense.logits(told.ids, told.seen, told.at)
-    made = recorder.logits[len(recorder.logits) - len(passes) :]
+    made = recorder.logits[len(recorder.logits) - len(passes) :]  # if it gave way, it did all of them again
     for rows, logits in zip(passes, made, strict=True):
         torch.testing.assert_close(logits, expected[rows], rtol=0, atol=1e-8)
     counts = [event.counts for event in work.events if isinstance(event, Passed)]
@@ -275,6 +291,7 @@ def test_every_layout_equals_the_dense_model(
     shared = data.draw(st.booleans())
     limits = [data.draw(st.integers(0, 8)) for _ in range(count)]
     joins = [data.draw(st.sampled_from([0, 0, 1, 4, 12])) for _ in range(count)]
+    stumbles = frozenset(data.draw(st.lists(st.integers(1, 20), max_size=2)))
     page_size = data.draw(st.sampled_from([1, 4, 16]))
 
     async def go() -> None:
@@ -285,6 +302,6 @@ def test_every_layout_equals_the_dense_model(
                 Member(context=context, name=f"M{i}", max_tokens=limit, joins=join)
                 for i, (context, limit, join) in enumerate(zip(contexts, limits, joins, strict=True))
             ]
-            await check(engine, Dense(path), members, asked)
+            await check(engine, Dense(path), members, asked, stumbles)
 
     anyio.run(go)
