@@ -17,6 +17,9 @@ from .values import is_plain
 
 UNKNOWN = "?"
 """Begins the fingerprint of something that holds an object whose content can't be read: equal ones need not be."""
+_KEPT = 20_000
+_definitions: dict[int, tuple[object, str]] = {}
+"""By id; the thing is kept beside, so that no other has its id."""
 _NOT_COMPARED = frozenset({"where"})
 """Fields that say where something stands, not what it is."""
 
@@ -27,6 +30,16 @@ def fingerprint(*parts: object) -> str:
     A function is its name, a tool also its schema: a run that is resumed may have its functions mended.
     """
     return _digest([part if is_plain(part) else _shown(part) for part in parts])
+
+
+def definition(thing: object) -> str:
+    """The fingerprint of a written node, a tool or a function. The latest are kept: a graph is run more than once."""
+    found = _definitions.get(id(thing))
+    if found is None:
+        if len(_definitions) >= _KEPT:
+            _definitions.clear()
+        found = _definitions[id(thing)] = thing, fingerprint(thing)
+    return found[1]
 
 
 def deep_fingerprint(*parts: object) -> str:

@@ -68,6 +68,12 @@ class Meter:
         return time.perf_counter() - self._began
 
     @property
+    def amounts(self) -> dict[str, float]:
+        """The usage without what is zero."""
+        chain = {"steps": self.clock.steps - self._start.steps, "critical_path": self.clock.tokens - self._start.tokens}
+        return {**self._counts, **{name: count for name, count in chain.items() if count}, "seconds": self.seconds}
+
+    @property
     def usage(self) -> Usage:
         return Usage(
             **self._counts,  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..engines.base import Capabilities, Engine
 from ..errors import InputError, JournalError
 from .compound import graphs_in
-from .fingerprint import fingerprint
+from .fingerprint import definition, fingerprint
 from .inputs import check_inputs
 from .journal import Journal
 from .recorded import AbsentEngine
@@ -190,7 +190,7 @@ def record_run(
 
 def definition_of(graph: Graph[Any]) -> str:
     """The fingerprint of a graph: its nodes and its result."""
-    return fingerprint(list(graph.nodes), graph.result)
+    return fingerprint([definition(node) for node in graph.nodes], graph.result)
 
 
 def _plain(capabilities: Capabilities) -> dict[str, Any]:

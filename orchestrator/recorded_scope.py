@@ -27,6 +27,7 @@ from ..errors import BudgetError, PlaitError, ToolArgumentError, UncertainCallEr
 from ..tools import Tool
 from ..usage import Usage
 from .fingerprint import UNKNOWN, fingerprint
+from .fingerprint import definition as definition_of
 from .recorded import (
     Asked,
     LiveStream,
@@ -76,7 +77,7 @@ class RecordedScope(Scope):
         recording = self._recording
         returns = recording.returns(definition) if returns is None else returns
         self._whole, self._returns = True, returns
-        self._input = fingerprint(recording.definition(definition), dict(values))
+        self._input = fingerprint(definition_of(definition), dict(values))
         self._reuse = recording.reuse("node", self._shared.seed, definition, dict(values))
         record = recording.find(self.path, NODE, self._input, self._reuse)
         if record is None or not record.value:
@@ -106,7 +107,7 @@ class RecordedScope(Scope):
         super().cancel()
 
     def _keep_node(self, state: State, value: str) -> None:
-        usage = as_mapping(self.meter.usage)
+        usage = self.meter.amounts
         self._recording.keep(
             Record(
                 path=self.path,
@@ -292,7 +293,7 @@ class RecordedScope(Scope):
 
     async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
         recording, sample = self._recording, self._next_sample()
-        input_ = fingerprint("call", recording.definition(tool), dict(arguments))
+        input_ = fingerprint("call", definition_of(tool), dict(arguments))
         reuse = recording.reuse("call", tool, dict(arguments)) if tool.idempotent else ""
         record = recording.find(self.path, sample, input_, reuse)
         if record is not None and (record.value or not tool.idempotent):

@@ -56,7 +56,6 @@ class Recording:
         self._cache = cache
         self._asked: Counter[str] = Counter()
         self._failed: list[tuple[str, int]] = []
-        self._definitions: dict[int, str] = {}
         self._returns: dict[int, Any] = {}
 
     def begin(self) -> None:
@@ -68,13 +67,6 @@ class Recording:
         """The run has ended, with a value or an error as text."""
         self.journal.active.discard(self.run)
         self._keep_run(state, value, usage)
-
-    def definition(self, thing: object) -> str:
-        """The fingerprint of a written node or a tool; they live as long as the run."""
-        found = self._definitions.get(id(thing))
-        if found is None:
-            found = self._definitions[id(thing)] = fingerprint(thing)
-        return found
 
     def returns(self, function: Any) -> Any:
         """The type that a function promises."""
@@ -118,8 +110,9 @@ class Recording:
         again = known is not None and known.state == record.state == "done" and known.input == record.input
         if again or self._only_replay:
             return
-        hide = self.secrets.hide
-        record = replace(record, value=hide(record.value), title=hide(record.title))
+        value, title = self.secrets.hide(record.value), self.secrets.hide(record.title)
+        if value is not record.value or title is not record.title:
+            record = replace(record, value=value, title=title)
         self._known[record.path, record.sample] = record
         self.journal.put(self.run, record)
 
