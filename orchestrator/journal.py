@@ -91,7 +91,8 @@ class Journal:
             latest[run] = _read_record(columns)
             if latest[run].state == "begun":
                 owners[run] = latest[run].value
-        return [_read_run(row, latest[row[0]], owners[row[0]]) for row in rows]
+        unbegun = Record(path="", sample=NODE, state="begun")  # killed before anything of it was on the disk
+        return [_read_run(row, latest.get(row[0], unbegun), owners.get(row[0], "{}")) for row in rows]
 
     def run(self, run: str) -> RunRecord:
         """The run of this id, or of the only id that begins so. Raises JournalError."""

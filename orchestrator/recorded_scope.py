@@ -43,7 +43,7 @@ from .recorded import (
 from .recorded_team import LiveTeam, RecordedTeam, TeamAgain, TeamSaid
 from .recording import Recording, as_mapping, read_error, write_error
 from .records import NODE, Record, State
-from .scope import MISSING, Scope, summarise
+from .scope import MISSING, Scope, show_call, summarise
 from .values import read_value, write_value
 
 T = TypeVar("T")
@@ -304,7 +304,7 @@ class RecordedScope(Scope):
             sample=sample,
             state="begun",
             kind="call",
-            title=self.title,
+            title=show_call(tool, arguments),
             input=input_,
             idempotent=tool.idempotent,
             reuse=reuse,
@@ -347,8 +347,8 @@ class RecordedScope(Scope):
             else f"was made, but its result ({tool.returns}) can't be kept as text"
         )
         raise UncertainCallError(
-            f"the call {self.title} at '{self.path}' {why}. '{tool.name}' is not idempotent, so it isn't repeated. Say "
-            f"what became of it: plait resume {run} with --assume-done '{self.path}=VALUE', "
+            f"the call {record.title} at '{self.path}' {why}. '{tool.name}' is not idempotent, so it isn't repeated. "
+            f"Say what became of it: plait resume {run} with --assume-done '{self.path}=VALUE', "
             f"--assume-failed '{self.path}' or --call-again '{self.path}' (Journal.resolve)"
         )
 
