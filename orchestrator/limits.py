@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -17,25 +17,35 @@ from ..errors import InputError, RunError
 if TYPE_CHECKING:
     from ..engines.base import Engine
     from ..tools import Tool
+    from .graph import Graph
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many operations (generations and tool calls) may be in flight; 0 means no limit.
 
-    `run` bounds all of them, `tools` (by name) lowers or raises a tool's own cap. `engine` bounds the generations on
-    the engine, those of all runs in the event loop that share it counted: a run that finds so many in flight waits, and
-    runs that wait take turns, however much each has to do.
+    `run` bounds all of them, `nodes` (by path) those of a node and of all that it holds, `tools` (by name) lowers or
+    raises a tool's own cap. `engine` bounds the generations on the engine, those of all runs in the event loop that
+    share it counted: a run that finds so many in flight waits, and runs that wait take turns, however much each has to
+    do. All limits hold at once.
     """
 
     run: int = 0
     engine: int = 0
     tools: Mapping[str, int] = field(default_factory=dict)
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in {"run": self.run, "engine": self.engine, **self.tools}.items():
+        for name, value in {"run": self.run, "engine": self.engine, **self.tools, **self.nodes}.items():
             if value < 0:
                 raise InputError(f"limit {name}={value} is negative; use 0 for no limit")
+
+    def check(self, graph: Graph[Any]) -> None:
+        """Raise InputError for a limit of a node that the graph has not."""
+        for path in self.nodes:
+            if graph.find(path.partition("/")[0]) is None:
+                known = ", ".join(node.name for node in graph.nodes)
+                raise InputError(f"limits name node '{path}', which graph '{graph.name}' has not; it has {known}")
 
 
 UNLIMITED = Limits()
@@ -58,30 +68,42 @@ class Gates:
         self._run = _limiter(limits.run)
         self._engine = EngineGate(engine, limits.engine) if engine is not None and limits.engine else None
         self._tools: dict[str, Gate | None] = {}
+        inner_first = sorted(limits.nodes, key=lambda path: -path.count("/"))
+        self._nodes = {path: _limiter(limits.nodes[path]) for path in inner_first}
 
-    def for_generation(self) -> Pass:
-        return Pass((self._engine, self._run))
+    def for_generation(self, path: str) -> Pass:
+        """Leave for a generation of the node at `path`."""
+        return Pass((*self._around(path), self._engine, self._run))
 
     def cap(self, tool: Tool) -> int:
         """How many calls of a tool may be in flight; 0 for no limit."""
         return self._limits.tools.get(tool.name, tool.cap)
 
-    def for_call(self, tool: Tool) -> Pass:
+    def for_call(self, tool: Tool, path: str) -> Pass:
+        """Leave for a call by the node at `path`."""
         if tool.name not in self._tools:
             self._tools[tool.name] = _limiter(self.cap(tool))
-        return Pass((self._tools[tool.name], self._run))
+        return Pass((*self._around(path), self._tools[tool.name], self._run))
 
     def check_integrity(self) -> None:
         """Nobody holds a place."""
-        held = [gate.borrowed_tokens for gate in (self._run, self._engine, *self._tools.values()) if gate is not None]
+        gates = (self._run, self._engine, *self._tools.values(), *self._nodes.values())
+        held = [gate.borrowed_tokens for gate in gates if gate is not None]
         if any(held):
             raise RunError(f"{sum(held)} places are still held")
+
+    def _around(self, path: str) -> Sequence[Gate | None]:
+        """The gates of the node at a path and of those that hold it, inner ones first."""
+        if not self._nodes:
+            return ()
+        return [gate for node, gate in self._nodes.items() if path == node or path.startswith(f"{node}/")]
 
 
 class Pass:
     """Leave to do one operation, held in `async with`, or until `release`.
 
-    The narrow gate is passed before the wide one: who waits for a tool does not keep others from the run's places.
+    The narrow gate is passed before the wide one: who waits for a node or a tool does not keep others from the run's
+    places. All pass them in this one order, so that no two wait for each other.
     """
 
     __slots__ = ("_gates", "_held")

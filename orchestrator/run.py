@@ -224,6 +224,7 @@ async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options)
             values = check_inputs(graph, inputs)
         engine = await _opened(graph, options.engine, journal, stack)
         plan = compile_graph(graph, engine)
+        options.limits.check(graph)
         if options.answer is None and not (isinstance(journal, Past) and journal.replay):
             check_answered(graph)
         recording = None

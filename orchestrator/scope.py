@@ -189,7 +189,7 @@ class Scope:
 
     async def score(self, context: Context, continuations: Sequence[str]) -> list[float]:
         """Summed log-probability of each continuation."""
-        async with self._shared.gates.for_generation():
+        async with self._shared.gates.for_generation(self.path):
             return await context.score(continuations)
 
     def stream(
@@ -213,7 +213,7 @@ class Scope:
         opened = partial(
             scope.generation, context=context, max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=seeded
         )
-        return ScopeStream(opened, max_tokens, scope, self._shared.gates.for_generation(), grown=bool(title))
+        return ScopeStream(opened, max_tokens, scope, self._shared.gates.for_generation(scope.path), grown=bool(title))
 
     async def generate(
         self,
@@ -252,7 +252,7 @@ class Scope:
         inner = team.teamwork(seeded, work)
         scopes = [team.grow("think", member.name or f"member {place}") for place, member in enumerate(members)]
         tokens = sum(member.max_tokens for member in members)
-        return ScopeTeam(inner, team, scopes, tokens, self._shared.gates.for_generation())
+        return ScopeTeam(inner, team, scopes, tokens, self._shared.gates.for_generation(team.path))
 
     async def team(self, members: Sequence[Member], work: Teamwork, *, title: str = "team") -> list[Generation]:
         """`stream_team` to its end: the finished generations, in the members' order."""
@@ -450,7 +450,7 @@ class Scope:
     ) -> T:
         """Call a tool under the caps; `about_to` is awaited when nothing else stands before the call."""
         with await self._reserve_call(tool):
-            async with self._shared.gates.for_call(tool):
+            async with self._shared.gates.for_call(tool, self.path):
                 await about_to()
                 self._charge_call(tool)
                 return await tool.invoke(arguments)
