@@ -48,14 +48,14 @@ class PrefixCache:
         self.evicted = 0
         """Pages given up because others needed them."""
         self._pool = pool
-        self._keeps = keeps
+        self.keeps = keeps
         self._roots: dict[bytes, Block] = {}
         self._blocks: dict[Block, None] = {}
         """Longest unused first; a block comes after those that follow it."""
 
     def add(self, view: View, salt: bytes = b"") -> None:
         """Keep a view's K/V for others to find; somebody holds its pages at present."""
-        if not self._keeps or not view.exact:
+        if not self.keeps or not view.exact:
             return
         tokens = view.tokens
         block, known = self._walk(self._roots.setdefault(salt, Block()), tokens)

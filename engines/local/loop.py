@@ -303,7 +303,7 @@ class StepLoop:
 
     def _settle(self, shares: Sequence[Share]) -> None:
         for share in shares:
-            self.scheduler.settle(share.thread)
+            self.scheduler.settle(share)
 
     def _sample(self, reads: Sequence[Read]) -> None:
         """Choose the next token of every thread that generates and has its logits."""

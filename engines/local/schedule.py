@@ -121,10 +121,14 @@ class Scheduler:
         for holding in thread.holdings:
             self.release(holding)
 
-    def settle(self, thread: Thread) -> None:
-        """After a step: what the thread has encoded for its holding belongs to that."""
+    def settle(self, share: Share) -> None:
+        """After a step: what a thread has encoded for its holding belongs to that, and what it has of a prompt can be
+        found by those that begin alike."""
+        thread = share.thread
         if thread.settle():
             self.cache.add(thread.holding.view, thread.holding.salt)
+        if share.count > 1 and thread.unit is thread:
+            self.cache.add(thread.view, thread.holding.salt)
 
     def become(self, thread: Thread) -> Holding:
         """What a thread has made of its holding: a new one with one user, or the same if it added nothing."""
@@ -166,8 +170,12 @@ class Scheduler:
                 return
 
     def _enter(self, thread: Unit) -> bool:
-        """Let a waiting thread run, or fail where it never could. False: it has to wait, and all behind it."""
+        """Let a waiting thread run, or fail where it never could, or wait for what it will find. False: it has to wait,
+        and all behind it."""
         thread.prepare()
+        if isinstance(thread, Thread) and self._comes_soon(thread):
+            thread.unprepare()
+            return True
         thread.look(self.cache)
         missing = thread.pages_to_enter
         if not self._find(missing, thread):
@@ -185,6 +193,13 @@ class Scheduler:
         thread.enter()
         self.found += thread.found
         return True
+
+    def _comes_soon(self, thread: Thread) -> bool:
+        """True if a running thread is about to encode the page that comes after what the cache has for this one."""
+        sought = thread.sought if self.cache.keeps else []
+        end = len(self.cache.find(sought, thread.holding.salt)) + self.pool.page_size
+        running = (other for other in self.running if isinstance(other, Thread))
+        return end <= len(sought) and any(other.encodes(sought[:end], thread) for other in running)
 
     def _counts(self) -> list[tuple[Unit, int]]:
         """How many tokens each running thread is to encode: fair, and in order of arrival."""

@@ -170,6 +170,14 @@ class Thread:
         worth_it = self.looks and self.base.exact and more >= self.pool.page_size
         return [*self.base.tokens, *self.own[:more]] if worth_it else []
 
+    def encodes(self, tokens: Sequence[int], other: Thread) -> bool:
+        """True if it is about to encode the last of these tokens after the rest, and `other` could begin with them."""
+        view, done = self.view, len(self.view)
+        if not done < len(tokens) <= done + self.todo or self.holding.salt != other.holding.salt or not view.exact:
+            return False
+        coming = self.own[self.encoded : self.encoded + len(tokens) - done]
+        return coming == tokens[done:] and view.tokens == tokens[:done]
+
     def adopt(self, view: View) -> None:
         """Begin from a view that was found; the own tokens that it holds need not be encoded. For less than a page it
         isn't worth leaving the own segment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from plait.engines import Sampling
 from plait.engines.local import LocalEngine
 from plait.engines.local.cache import PrefixCache
+from plait.engines.local.context import LocalContext
 from plait.engines.local.pages import PagePool
 from plait.engines.local.segment import Segment
 from plait.engines.local.structure import joined_by, without
@@ -188,6 +190,25 @@ async def test_a_context_in_use_is_a_source_too_and_a_turn_finds_its_own(checkpo
         assert 0 < second.usage.cached < second.length - parent.length
         assert second.text.startswith(first.text[:-4])
         assert engine.stats().pages_used <= used + 3
+        engine.check_integrity()
+
+
+@pytest.mark.parametrize("step_tokens", [512, 7])
+async def test_prompts_that_come_at_once_are_encoded_once(checkpoint: Path, open_local: Open, step_tokens: int) -> None:
+    ends = ["", " and the cat", " and the world", " user"]
+    contexts = dict[int, LocalContext]()
+
+    async def start(number: int) -> None:
+        contexts[number] = await engine.start(PROMPT + ends[number % len(ends)])
+
+    async with open_local(checkpoint, page_size=PAGE, step_tokens=step_tokens) as engine:
+        async with anyio.create_task_group() as group:
+            for number in range(16):
+                group.start_soon(start, number)
+        assert engine.stats().encoded < len(engine.tokenizer.encode(PROMPT)) + 16 * 2 * PAGE
+        assert engine.stats().encoded == sum(context.usage.prefilled - 1 for context in contexts.values())
+        assert all(context.text == PROMPT + ends[number % len(ends)] for number, context in contexts.items())
+        contexts.clear()
         engine.check_integrity()
 
 
