@@ -60,6 +60,10 @@ class PagePool:
             taken += rest
         return taken
 
+    def has_run(self, pages: int) -> bool:
+        """True if so many free pages are side by side."""
+        return self._free.find(_FREE * pages) >= 0
+
     def hold(self, pages: Iterable[int]) -> None:
         """One more holder for each page; they are held already."""
         for page in pages:
@@ -126,17 +130,20 @@ class PagePool:
         return list(range(after + 1, stop if stop >= 0 else min(after + 1 + wanted, self.pages)))
 
     def _run(self, needed: int, wanted: int) -> list[int]:
-        """A run of `wanted` pages, else one of `needed`, else the first free pages wherever they are.
+        """A run of `wanted` pages, else of half as many, and so on down to `needed`, else the first free pages wherever
+        they are.
 
         The search goes on from where the last one ended, so that what a tail gives back at a tool call stays free for
         it a while, and it goes on as one run.
         """
-        for length in (wanted, needed):
+        length = wanted
+        while length >= needed:
             for begin in (self._cursor, 0):
                 start = self._free.find(_FREE * length, begin)
                 if start >= 0:
                     self._cursor = start + length
                     return list(range(start, start + length))
+            length = max(length // 2, needed) if length > needed else 0
         return [page for page in range(self.pages) if self._free[page]][:needed]
 
     def _mark(self, pages: Sequence[int]) -> None:

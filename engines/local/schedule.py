@@ -234,6 +234,8 @@ class Scheduler:
             if not self.running:
                 self._begin_anew(thread)
             return False
+        if isinstance(thread, Thread):
+            thread.reserve(count, self._clear_run(thread.pages_wanted(count, self.pool.free + self.pool.cached)))
         thread.grow(count)
         return True
 
@@ -254,6 +256,12 @@ class Scheduler:
             holding.evict()
             self.evicted += 1
         return True
+
+    def _clear_run(self, pages: int) -> int:
+        """Have the cache give up what a tail would like to be one run: what it kept of one prompt mostly is one."""
+        if not self.pool.has_run(pages):
+            self.cache.evict(pages)
+        return min(pages, self.pool.free)
 
     def _idle(self, thread: Unit) -> Iterator[Holding]:
         """Holdings to evict for a thread, longest unused first: those with a page that only such holdings use. Those

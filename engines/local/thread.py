@@ -217,6 +217,12 @@ class Thread:
         room = segment.capacity - len(segment) if segment is not None else 0
         return self.pool.pages_for(max(tokens - room, 0))
 
+    def pages_wanted(self, tokens: int, available: int) -> int:
+        """Those, and a reserve, of so many that could be had; 0 if none are missing."""
+        missing = self.pages_missing(tokens)
+        spare = self.pool.pages_for(min(self.work.expected, RESERVE))
+        return missing + min(spare, (available - missing) // 4) if missing else 0
+
     def enter(self) -> None:
         """Get a tail with room for the tokens at hand; the pool has `pages_missing` of them."""
         self.cached += self.found - self._lost(0, self.found)
@@ -236,13 +242,15 @@ class Thread:
     def grow(self, tokens: int) -> None:
         """Take pages for so many more tokens, and in reserve; the caller has seen that the pool has them."""
         self._granted = max(self._granted, tokens)
+        self.reserve(tokens, self.pages_wanted(tokens, self.pool.free))
+
+    def reserve(self, tokens: int, wanted: int) -> None:
+        """Take the pages missing for so many more tokens, and up to `wanted` if they are side by side."""
         missing = self.pages_missing(tokens)
         if not missing:
             return
         assert self.tail is not None
         segment = self.tail.segment
-        spare = self.pool.pages_for(min(self.work.expected, RESERVE))
-        wanted = missing + min(spare, (self.pool.free - missing) // 4)
         taken = self.pool.take(missing, wanted=wanted, after=segment.pages[-1] if segment.pages else -1)
         segment.add_pages(taken)
         self.pages += taken
