@@ -280,6 +280,19 @@ HEADERS = {"past_header": "past;", "others_header": "others\n", "own_header": "o
 def test_every_layout_equals_the_dense_model(
     checkpoints: dict[str, Path], open_local: Open, data: st.DataObject
 ) -> None:
+    any_team(checkpoints, open_local, data)
+
+
+@pytest.mark.long
+@settings(max_examples=800, deadline=None)
+@given(data=st.data())
+def test_every_layout_equals_the_dense_model_in_many_more_cases(
+    checkpoints: dict[str, Path], open_local: Open, data: st.DataObject
+) -> None:
+    any_team(checkpoints, open_local, data)
+
+
+def any_team(checkpoints: dict[str, Path], open_local: Open, data: st.DataObject) -> None:
     path = checkpoints[data.draw(st.sampled_from(sorted(checkpoints)))]
     layout = data.draw(st.sampled_from(LAYOUTS))
     count = data.draw(st.integers(1, 6))

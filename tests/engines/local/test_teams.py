@@ -148,6 +148,26 @@ async def test_a_team_depends_neither_on_the_batch_nor_on_pages(
             engine.check_integrity()
 
 
+async def test_a_batch_invariant_team_is_the_same_to_the_last_bit(checkpoint: Path, open_local: Open) -> None:
+    async def chances(engine: LocalEngine) -> list[list[float]]:
+        members = [replace(m, sampling=replace(m.sampling, logprobs=3)) for m in await crew(engine)]
+        results = await engine.team(members, HOGWILD)
+        return [[step.logprob for step in result.logprobs] for result in results]
+
+    async with open_local(checkpoint, dtype="float32", batch_invariant=True) as engine:
+        alone = await chances(engine)
+        found: list[list[list[float]]] = []
+
+        async def among_others() -> None:
+            found.append(await chances(engine))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(among_others)
+            group.start_soon(partial(engine.start, "hello world " * 30))
+        assert found == [alone, alone]
+
+
 async def test_a_team_that_gives_way_goes_on_as_if_it_had_not(checkpoint: Path, open_local: Open) -> None:
     async def crew_of(engine: LocalEngine) -> list[Member]:
         return [replace(member, sampling=endless(i)) for i, member in enumerate(await crew(engine, max_tokens=50))]
