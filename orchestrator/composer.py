@@ -13,6 +13,7 @@ from ..engines.base import GREEDY, Layout, Sampling, Stop, Teamwork
 from ..errors import GraphError
 from ..tools import Retry, Tool
 from ..tools.retry import NEVER
+from .arms import check_arms
 from .compound import CONDITION, Arm, Ask, Branch, Gather, Loop, Select, Subgraph, Team
 from .format import asked_of
 from .graph import Graph, Target, Think
@@ -20,7 +21,7 @@ from .joins import AllOf, AllSettled, AnyOf, Join, KOf, Settled, all_of
 from .ref import Ref, describe_node
 from .signature import parameters_of, return_type
 from .template import read_template
-from .types import choices, element, fits, name_of, of_value
+from .types import element, fits, name_of
 from .types import join as union
 from .writing import Writer, name_of_target
 
@@ -81,7 +82,7 @@ class Composer(Writer):
         where = self._where()
         name = self._free_name(name or "branch", where, given=bool(name))
         owner = f"branch node '{name}' ({where})"
-        self._check_arms(owner, condition, list(arms), otherwise is not None)
+        check_arms(owner, self._type_of(condition), self._describe(condition), list(arms), otherwise is not None)
         made = [Arm(value, self._arm(name, f"arm {value!r} of {owner}", arm, values)) for value, arm in arms.items()]
         rest = None if otherwise is None else self._arm(name, f"arm 'otherwise' of {owner}", otherwise, values)
         graphs = [arm.graph for arm in made] + ([rest] if rest else [])
@@ -337,27 +338,6 @@ class Composer(Writer):
             raise GraphError(f"{owner} was given {len(inputs)} inputs; it takes {shown}")
         return dict(zip(names, inputs, strict=False))
 
-    def _check_arms(self, owner: str, condition: object, values: Sequence[Any], rest: bool) -> None:
-        kind, source = self._type_of(condition), self._describe(condition)
-        for value in values:
-            if not _possible(value, kind):
-                raise GraphError(
-                    f"{source} gives {name_of(kind)}, so arm {value!r} of {owner} can never be taken; remove it"
-                )
-        known = choices(kind)
-        missing = [value for value in known or () if not _among(value, values)]
-        if known is None and not rest:
-            raise GraphError(
-                f"{source} gives {name_of(kind)}, which may be none of the arms of {owner}: "
-                f"{', '.join(map(repr, values)) or 'none'}; give otherwise="
-            )
-        if missing and not rest:
-            raise GraphError(f"{source} may give {missing[0]!r}, for which {owner} has no arm; add it, or otherwise=")
-        if known is not None and not missing and rest:
-            raise GraphError(
-                f"{owner} has an arm for every {name_of(kind)}, so otherwise= can never be taken; remove it"
-            )
-
     def _check_carried(self, owner: str, body: Graph[Any], carried: str) -> None:
         taken = next(parameter for parameter in parameters_of(body) if parameter.name == carried)
         if not fits(body.returns, taken.type):
@@ -409,13 +389,3 @@ class Composer(Writer):
 
 def _numbered(templates: Sequence[str]) -> dict[str, str]:
     return {str(number): template for number, template in enumerate(templates, 1)}
-
-
-def _among(value: object, values: Sequence[object]) -> bool:
-    return any(value == other and type(value) is type(other) for other in values)
-
-
-def _possible(value: object, kind: Any) -> bool:
-    """Whether a value of the type may equal this one."""
-    known = choices(kind)
-    return fits(of_value(value), kind) if known is None else _among(value, known)
