@@ -126,6 +126,7 @@ def _chains(length: int, folder: Path) -> dict[str, Job]:
         "plait": lambda: waiting.run(0, engine=None),
         "plait, plain": lambda: plain.run(0, engine=None),
         "plait, events": lambda: waiting.run(0, engine=None, listeners=[_ignore]),
+        "plait, journal": _journaled(waiting, 0, folder),
         "langgraph": _langgraph_chain(length),
         "pydantic-graph": _pydantic_chain(length),
     }
@@ -140,9 +141,19 @@ def _fan_outs(width: int, step: Any, folder: Path) -> dict[str, Job]:
     return {
         "plait": lambda: fan_out.run(numbers, engine=None),
         "plait, events": lambda: fan_out.run(numbers, engine=None, listeners=[_ignore]),
+        "plait, journal": _journaled(fan_out, numbers, folder),
         "langgraph": _langgraph_fan_out(width, step),
         "pydantic-graph": _pydantic_fan_out(width, step),
     }
+
+
+def _journaled(graph: plait.Graph[Any], value: Any, folder: Path) -> Job:
+    """With events and a journal on disk, opened and closed with the run."""
+
+    async def run() -> Any:
+        return await graph.run(value, engine=None, listeners=[_ignore], journal=folder / "journal.db")
+
+    return run
 
 
 def _ignore(event: object) -> None:
