@@ -19,7 +19,7 @@ from plait.engines.base import Context
 from plait.engines.local import LocalEngine
 from plait.orchestrator.together import together
 
-ROUNDS = 5
+ROUNDS = 3
 FORKS = 8
 SENTENCE = "The number of people in town {} is {}, and the area of village {} is {}. "
 PARTS = (10, 12, 25)

@@ -11,7 +11,7 @@ from plait.benchmarks.checkpoints import embedded_checkpoint, random_checkpoint
 from plait.benchmarks.table import Cell, Table, spread
 from plait.engines.local import LocalEngine
 
-ROUNDS = 5
+ROUNDS = 3
 SENTENCE = "The number of people in town {} is {}, and the area of village {} is {}. "
 SENTENCES = 45
 COLUMNS = ("model", "prompt", "ms to first token", "± spread", "tokens encoded", "same tokens")
