@@ -81,6 +81,9 @@ class MemberThread(Thread):
         super().leave()
         self.entered = self.ready = False
 
+    def pages_wanted(self, tokens: int, available: int) -> int:
+        return super().pages_wanted(tokens, available - self.team.owed)
+
     def grow(self, tokens: int) -> None:
         if self.ready and self.tail is None and tokens:
             start = self.team.start(self, self.team.around(self))

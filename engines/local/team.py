@@ -56,6 +56,8 @@ class Team:
         self._headers = HeadingThread(self, holdings[0], work, arrival)
         self._history: list[Segment] = []
         self._entering: list[MemberThread] = []
+        self.owed = 0
+        """Pages that its members are about to take: none may have in reserve what another must have."""
         self._replayed = 0
         self._clock = 0
         self._headed = False
@@ -140,6 +142,7 @@ class Team:
                 member.look(cache)
 
     def enter(self) -> None:
+        self.owed = self.pages_to_enter
         for member in self._entering:
             member.enter()
             member.entered = True
@@ -161,6 +164,7 @@ class Team:
         return missing + len(self._latecomers())
 
     def grow(self, tokens: int) -> None:
+        self.owed = self.pages_missing(tokens)
         if self._all_ready and not self._headed and self._headers.tail is None:
             self._headers.enter()
         for thread, count in self._split(tokens):
