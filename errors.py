@@ -124,14 +124,22 @@ class EngineClosedError(EngineError):
 
 
 class TransientEngineError(EngineError):
-    """A fault that may pass: a retry policy may try again."""
+    """A fault that may pass: a retry policy may try again, after `retry_after` seconds if the engine named them."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 # ---- tools
 
 
 class ToolError(PlaitError):
-    """A tool call failed."""
+    """A tool call failed; it may be tried again after `retry_after` seconds if the service that it asked named them."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ToolArgumentError(ToolError):

@@ -16,7 +16,15 @@ from typing import Any, Self, TextIO
 import anyio
 
 from .. import errors
-from ..errors import CapabilityError, CassetteError, ContextError, DataError, EngineError, PlaitError
+from ..errors import (
+    CapabilityError,
+    CassetteError,
+    ContextError,
+    DataError,
+    EngineError,
+    PlaitError,
+    TransientEngineError,
+)
 from ..usage import Usage
 from .base import (
     GREEDY,
@@ -157,7 +165,8 @@ class CassetteEngine:
         try:
             answer = await perform()
         except PlaitError as error:
-            self._tape.keep(key, {"error": type(error).__name__, "message": str(error)})
+            seconds = getattr(error, "retry_after", 0.0)
+            self._tape.keep(key, {"error": type(error).__name__, "message": str(error), "retry_after": seconds})
             raise
         self._tape.keep(key, answer)
         return key, answer
@@ -449,7 +458,10 @@ def _hash(before: str, question: Sequence[Any]) -> str:
 
 def _error_of(answer: Answer) -> PlaitError:
     kind = getattr(errors, answer["error"], EngineError)
-    return kind(answer["message"]) if issubclass(kind, PlaitError) else EngineError(answer["message"])
+    error: PlaitError = kind(answer["message"]) if issubclass(kind, PlaitError) else EngineError(answer["message"])
+    if isinstance(error, TransientEngineError):
+        error.retry_after = answer.get("retry_after", 0.0)
+    return error
 
 
 def _raising(error: PlaitError) -> Callable[[], Awaitable[Answer]]:

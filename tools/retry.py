@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -20,8 +23,10 @@ _log = logging.getLogger("plait.tools")
 class Retry:
     """Try a call again when it raises one of the classes in `on`, up to `attempts` calls in all.
 
-    The wait before attempt n + 1 is drawn from [0, min(`longest_wait`, `wait`·2ⁿ)] seconds. Raises InputError for a
-    policy that can't be followed.
+    The wait before attempt n + 1 is drawn from [0, min(`longest_wait`, `wait`·2ⁿ)] seconds. After an error with a
+    `retry_after`, in seconds (ToolError, TransientEngineError, or a class of one's own), it is that much longer, so
+    that those who were sent away together don't come back together; but never longer than `longest_wait`. Raises
+    InputError for a policy that can't be followed.
     """
 
     on: tuple[type[Exception], ...] = ()
@@ -47,12 +52,27 @@ class Retry:
         policy = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(self.on),
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=self.wait, max=self.longest_wait),
+            wait=self._wait_before,
             sleep=anyio.sleep,
             before_sleep=tenacity.before_sleep_log(_log, logging.INFO),
             reraise=True,
         )
         return await policy(attempt)
+
+    def _wait_before(self, state: RetryCallState) -> float:
+        """Seconds to wait after what an attempt has raised."""
+        import tenacity
+
+        drawn = tenacity.wait_random_exponential(multiplier=self.wait, max=self.longest_wait)(state)
+        error = state.outcome.exception() if state.outcome is not None else None
+        return min(self.longest_wait, min(self.longest_wait, retry_after(error)) + drawn)
+
+
+def retry_after(error: BaseException | None) -> float:
+    """The seconds that an error asks one to wait before the next attempt; 0 if it names none, or nonsense."""
+    seconds = getattr(error, "retry_after", 0.0)
+    named = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0
+    return seconds if named else 0.0
 
 
 NEVER = Retry(attempts=1)

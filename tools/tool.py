@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import ParamSpec, TypeVar
 
 from ..errors import InputError, PlaitError, ToolArgumentError, ToolError, ToolServerError, ToolTimeoutError
-from .retry import NEVER, Retry
+from .retry import NEVER, Retry, retry_after
 from .signature import Signature, read_signature
 
 P = ParamSpec("P", default=...)
@@ -68,7 +68,8 @@ class Tool(Generic[P, R]):
         except (ToolServerError, ToolTimeoutError):
             raise
         except (Exception, SystemExit) as error:
-            raise ToolError(f"tool '{self.name}' failed: {_reason(error)}") from error
+            reason = f"tool '{self.name}' failed: {_reason(error)}"
+            raise ToolError(reason, retry_after=retry_after(error)) from error
         return cast(R, self.signature.check_result(value))
 
     async def _attempt(self, arguments: dict[str, Any]) -> R:

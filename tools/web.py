@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import InputError, MissingExtraError, ToolError
+from .retry import NEVER, Retry
 from .tool import Tool, tool
 
 if TYPE_CHECKING:
@@ -19,13 +22,20 @@ _TEXT = ("text/", "application/json", "application/xml", "application/xhtml+xml"
 
 
 def fetch(
-    allow: Sequence[str], *, characters: int = 20_000, megabytes: float = 5.0, timeout: float = 20.0, cap: int = 8
+    allow: Sequence[str],
+    *,
+    characters: int = 20_000,
+    megabytes: float = 5.0,
+    timeout: float = 20.0,
+    cap: int = 8,
+    retry: Retry = NEVER,
 ) -> Tool[[str], str]:
     """A tool that gives the text of a page, `characters` of it at most.
 
     `allow` lists hosts: "example.org" alone, or "*.example.org" for all below it; a port is part of the name if it is
     given. A redirect to another host is followed only if that is allowed too. Answers above `megabytes` and those that
-    hold no text are refused. Raises InputError for an allow-list that names no host.
+    hold no text are refused. `retry` may name ToolError; it then waits as long as a server says in Retry-After. Raises
+    InputError for an allow-list that names no host.
     """
     hosts = tuple(host.lower() for host in allow)
     if not hosts or not all(_HOST.fullmatch(host) for host in hosts):
@@ -36,7 +46,7 @@ def fetch(
     except ModuleNotFoundError as error:
         raise MissingExtraError("tool 'fetch'", "web") from error
 
-    @tool(name="fetch", cap=cap, timeout=timeout, idempotent=True)
+    @tool(name="fetch", cap=cap, timeout=timeout, idempotent=True, retry=retry)
     async def fetch_page(url: str) -> str:
         """Get the text of a web page.
 
@@ -62,7 +72,8 @@ async def _text_at(client: AsyncClient, url: str, hosts: Sequence[str], size: in
                 url = urljoin(url, response.headers["location"])
                 continue
             if response.status_code >= 400:
-                raise ToolError(f"{url} answered with status {response.status_code} {response.reason_phrase}")
+                said = f"{url} answered with status {response.status_code} {response.reason_phrase}"
+                raise ToolError(said, retry_after=_seconds(response.headers.get("retry-after", "")))
             return _readable(response, await _body(response, size))[:characters]
     raise ToolError(f"{url} redirects more than {REDIRECTS} times")
 
@@ -77,6 +88,16 @@ def _check_allowed(url: str, hosts: Sequence[str]) -> None:
         if named == allowed or (allowed.startswith("*.") and named.endswith(allowed[1:])):
             return
     raise ToolError(f"host '{host}' is not allowed; allowed: {', '.join(hosts)}")
+
+
+def _seconds(retry_after: str) -> float:
+    """What a Retry-After header says, in seconds from now; 0 for none (RFC 9110, section 10.2.3: seconds or a date)."""
+    if retry_after.isascii() and retry_after.isdecimal():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 async def _body(response: Response, size: int) -> bytes:
