@@ -1,4 +1,4 @@
-"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`.
+"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`; see also `cli_runs`.
 
 Results go to stdout, progress and errors to stderr. Exit status: 0 done; 1 the run, the check or the evaluation
 failed; 2 bad usage or input; 130 interrupted.
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from .errors import (
     ContextLengthError,
     GraphError,
     InputError,
+    JournalError,
     MissingExtraError,
     NodeError,
     PlaitError,
@@ -31,7 +33,9 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .orchestrator import Answer, Graph, Question
+    from collections.abc import Mapping
+
+    from .orchestrator import Answer, Graph, Journal, Past, Question
     from .tools import Tool
 
 app = typer.Typer(
@@ -69,6 +73,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe; `plait recipes` lists them."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JournalOption = Annotated[
+    Path | None,
+    typer.Option("--journal", help="File that runs are recorded in; else $PLAIT_JOURNAL, or one of your own."),
+]
 
 BAD_INPUT = (
     CapabilityError,
@@ -76,6 +84,7 @@ BAD_INPUT = (
     ContextLengthError,
     GraphError,
     InputError,
+    JournalError,
     MissingExtraError,
     PoolError,
     UnknownNameError,
@@ -102,38 +111,77 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     timeout: Annotated[float, typer.Option(help="Seconds that the run may take.")] = 600.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    journal: JournalOption = None,
+    no_journal: Annotated[bool, typer.Option("--no-journal", help="Do not record the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on a task, or a graph on its inputs. What a graph asks a person is asked on the terminal."""
-    import anyio
-
-    graph = _graph(recipe, facts, settings)
+    graph = make_graph(recipe, facts, settings)
     text = sys.stdin.read() if task == "-" else task
     if not text.strip():
         raise InputError("the task is empty; give it as an argument, or - to read it from stdin")
 
-    answer = None if task == "-" else _ask
-
-    async def main() -> dict[str, Any]:
-        with anyio.fail_after(timeout):
-            return await _run(graph, _inputs(graph, text), engine=engine, seed=seed, quiet=quiet, answer=answer)
-
-    try:
-        result = anyio.run(main)
-    except TimeoutError as error:
-        raise PlaitError(f"the run took longer than --timeout {timeout:g} seconds and was cancelled") from error
-    _print(
+    source = {"recipe": _absolute(recipe), "engine": engine, "settings": settings or []}
+    with nullcontext() if no_journal else the_journal(journal) as opened:
+        result = run_to_end(
+            graph,
+            _inputs(graph, text),
+            timeout=timeout,
+            engine=engine,
+            seed=seed,
+            quiet=quiet,
+            answer=None if task == "-" else ask,
+            journal=opened,
+            source={**source, "facts": [str(table.resolve()) for table in facts or ()]},
+        )
+    print_result(
         {"answer": result["answer"], "recipe": recipe, "engine": engine, **result}, as_json, _shown(result["answer"])
     )
 
 
+def _absolute(recipe: str) -> str:
+    """The recipe, or the file of a graph, as it is found from any folder."""
+    from .orchestrator.load import names_a_file
+
+    return str(Path(recipe).absolute()) if names_a_file(recipe) else recipe
+
+
+def the_journal(file: Path | None) -> Journal:
+    """The journal in a file, in $PLAIT_JOURNAL, or in the user's own state folder."""
+    from .orchestrator import Journal
+
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Journal(file or os.environ.get("PLAIT_JOURNAL") or Path(state) / "plait" / "journal.db")
+
+
+def run_to_end(graph: Graph[Any], inputs: list[Any], *, timeout: float, **options: Any) -> dict[str, Any]:
+    """Run the graph with its tree on stderr; see `_run` for the options."""
+    import anyio
+
+    async def main() -> dict[str, Any]:
+        with anyio.fail_after(timeout):
+            return await _run(graph, inputs, **options)
+
+    try:
+        return anyio.run(main)
+    except TimeoutError as error:
+        raise PlaitError(f"the run took longer than --timeout {timeout:g} seconds and was cancelled") from error
+
+
 async def _run(
-    graph: Graph[Any], inputs: list[Any], *, engine: str, seed: int, quiet: bool, answer: Answer | None
+    graph: Graph[Any],
+    inputs: list[Any],
+    *,
+    engine: str,
+    seed: int,
+    quiet: bool,
+    answer: Answer | None,
+    journal: Journal | Past | None,
+    source: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Run the graph with its tree on stderr."""
     from .orchestrator import Display
 
-    async with graph.stream(*inputs, engine=engine, seed=seed, answer=answer) as run:
+    async with graph.stream(*inputs, engine=engine, seed=seed, answer=answer, journal=journal, source=source) as run:
         with Display(enabled=not quiet) as display:
             async for event in run:
                 display.show(event)
@@ -154,7 +202,7 @@ def _inputs(graph: Graph[Any], text: str) -> list[Any]:
     return given
 
 
-async def _ask(question: Question) -> str:
+async def ask(question: Question) -> str:
     """Ask on the terminal: the question on stderr, a line of stdin as the answer. The run goes on meanwhile."""
     import anyio.to_thread
 
@@ -192,9 +240,9 @@ def explain(
     from .engines import open_engine
     from .orchestrator import compile_graph
 
-    plan = compile_graph(_graph(recipe, None, settings), open_engine(engine))
+    plan = compile_graph(make_graph(recipe, None, settings), open_engine(engine))
     drawn = {PlanFormat.MERMAID: plan.graph.mermaid, PlanFormat.DOT: plan.graph.dot}
-    _print(plan.as_dict(), as_json or form is PlanFormat.JSON, drawn.get(form, plan.describe)())
+    print_result(plan.as_dict(), as_json or form is PlanFormat.JSON, drawn.get(form, plan.describe)())
 
 
 @app.command()
@@ -217,7 +265,7 @@ def recipes(as_json: JsonOption = False) -> None:
         )
         lines.append(f"{recipe.name:17} {recipe.summary} ({recipe.source})\n{'':17} e.g. {recipe.example}")
         lines.append(f"{'':17} --set " + " ".join(f"{one.name}={one.default}" for one in settings))
-    _print({"recipes": rows}, as_json, "\n".join(lines))
+    print_result({"recipes": rows}, as_json, "\n".join(lines))
 
 
 @multiverse_app.command("check")
@@ -230,7 +278,7 @@ def multiverse_check(
 
     reports = [check_file(Path(file)) for file in files]
     for report in reports:
-        _print(report.as_dict(), as_json, report.describe())
+        print_result(report.as_dict(), as_json, report.describe())
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
 
@@ -246,7 +294,7 @@ def models_check(
     from .engines.local.check import check_model
 
     report = check_model(directory, adapter)
-    _print(report.as_dict(), as_json, report.describe())
+    print_result(report.as_dict(), as_json, report.describe())
     if not report.supported:
         raise typer.Exit(1)
 
@@ -282,7 +330,7 @@ def eval_embedded(
     lines = [evaluate.table(scores)]
     if show_wrong:
         lines += [f"{score.format}: {miss}" for score in scores for miss in score.wrong]
-    _print({"engine": engine, "count": count, "scores": evaluate.as_data(scores)}, as_json, "\n".join(lines))
+    print_result({"engine": engine, "count": count, "scores": evaluate.as_data(scores)}, as_json, "\n".join(lines))
 
 
 @bench_app.command("engine")
@@ -343,7 +391,7 @@ def bench_fan_out(as_json: JsonOption = False) -> None:
     fan_out.main(as_json=as_json)
 
 
-def _graph(recipe: str, facts: list[Path] | None, settings: list[str] | None) -> Graph[Any]:
+def make_graph(recipe: str, facts: list[Path] | None, settings: list[str] | None) -> Graph[Any]:
     """A graph in a file, or a recipe's with the user's tables and settings."""
     from .orchestrator.load import load_graph, names_a_file
 
@@ -371,7 +419,7 @@ def _require(package: str, extra: str) -> None:
         raise MissingExtraError(f"this command (package '{package}')", extra)
 
 
-def _print(data: dict[str, Any], as_json: bool, text: str) -> None:
+def print_result(data: dict[str, Any], as_json: bool, text: str) -> None:
     sys.stdout.write((json.dumps(data, ensure_ascii=False) if as_json else text) + "\n")
     sys.stdout.flush()
 
@@ -418,6 +466,8 @@ def _leave(status: int) -> None:
         status = status or 1
     os._exit(status)
 
+
+from . import cli_runs as cli_runs  # noqa: E402 - its commands are added to the app above
 
 if __name__ == "__main__":
     main()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 EMBEDDED = Path(__file__).parent.parent / "engines" / "local" / "embedded"
 QUESTION = "Which has more people, Peru or Chile plus Bolivia?"
 COMMAND = str(Path(sys.executable).with_name("plait"))
-QUIET = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+STATE = tempfile.mkdtemp(prefix="plait-state-")
+QUIET = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "XDG_STATE_HOME": STATE}
+QUIET.pop("PLAIT_JOURNAL", None)
 
 
 def plait(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -293,3 +296,71 @@ def test_a_plan_is_printed_in_every_form(tmp_path: Path, asking: str, form: str,
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(begins)
     assert "ask" in done.stdout
+
+
+# ---- recorded runs
+
+
+PAYING = """
+import os, pathlib, plait
+
+HERE = pathlib.Path(__file__).parent
+
+@plait.tool
+def pay(amount: int) -> int:
+    (HERE / "paid.txt").open("a").write("paid\\n")
+    if not (HERE / "calm").exists():
+        os.kill(os.getpid(), 9)
+    return amount
+
+def double(number: int) -> int:
+    return 2 * number
+
+@plait.graph
+def shop(g: plait.Builder, amount: int) -> int:
+    return g.function(double, number=g.call(pay, amount=amount))
+"""
+
+
+def test_runs_are_recorded_shown_replayed_and_forked(tmp_path: Path) -> None:
+    options = ["--journal", str(tmp_path / "j.db")]
+    turns = ("<|begin_search_queries|>people of Peru<|end_search_queries|>", "\\boxed{many}")
+    done = plait("run", "hybrid_search", "How many?", "--engine", script(tmp_path, *turns), "-q", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["run"]
+    (row,) = json.loads(plait("runs", "--json", *options).stdout)["runs"]
+    assert (row["run"], row["state"], row["graph"], row["uncertain"]) == (run, "done", "hybrid_search", [])
+    shown = plait("show", run[:6], *options).stdout
+    assert "think search/1-turn-1" in shown
+    assert shown.endswith("value: many\n")
+    again = plait("show", run, "--replay", *options)
+    assert (again.returncode, again.stdout) == (0, "many\n"), again.stderr
+    other = script(tmp_path, turns[0], "\\boxed{few}")
+    forked = plait("fork", run, "--at", "search/3-turn-2", "--engine", other, "-q", *options)
+    assert (forked.returncode, forked.stdout) == (0, "few\n"), forked.stderr
+    latest = json.loads(plait("runs", "--json", *options).stdout)["runs"][0]
+    assert latest["parent"] == run
+    refused(plait("show", "nothing", *options), 2, "has no run of id 'nothing'")
+
+
+def test_a_killed_run_is_resumed_when_what_is_uncertain_is_resolved(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(PAYING)
+    killed = plait("run", f"{tmp_path}/shop.py", "[5]", "-q")
+    assert killed.returncode == -signal.SIGKILL
+    rows = json.loads(plait("runs", "--json").stdout)["runs"]
+    run = next(row["run"] for row in rows if row["graph"] == "shop")
+    (tmp_path / "calm").touch()
+    refused(plait("resume", run, "-q"), 1, "the call pay(amount=5) at 'pay' was begun", "--assume-done 'pay=VALUE'")
+    assert "uncertain: pay" in plait("show", run).stdout
+    resumed = plait("resume", run, "--assume-done", "pay=5", "-q")
+    assert (resumed.returncode, resumed.stdout) == (0, "10\n"), resumed.stderr
+    assert (tmp_path / "paid.txt").read_text() == "paid\n"
+    changed = plait("fork", run, "--set", "pay=7", "-q")
+    assert (changed.returncode, changed.stdout) == (0, "14\n"), changed.stderr
+
+
+def test_no_journal_records_nothing(tmp_path: Path) -> None:
+    state = {"env": {**QUIET, "XDG_STATE_HOME": str(tmp_path / "state")}}
+    command = [COMMAND, "run", "hybrid_search", "?", "--engine", script(tmp_path, "\\boxed{x}"), "-q", "--no-journal"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, **state).stdout == "x\n"
+    assert not (tmp_path / "state").exists()
