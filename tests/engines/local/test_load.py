@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from plait.engines import JsonSchema, Regex, Sampling
-from plait.engines.base import Generation
+from plait.engines.base import Generation, Member, Teamwork
 from plait.engines.local import LocalEngine
 from plait.engines.local.context import LocalContext
 from plait.errors import EngineClosedError
@@ -147,7 +147,21 @@ async def joined(request: Request) -> list[object]:
     return [*(child.tokens for child in children), out.text]
 
 
-KINDS: list[Callable[[Request], Awaitable[list[object]]]] = [plain, sampled, forks, pruned, grammar, joined]
+async def team(request: Request) -> list[object]:
+    """As Hogwild!: two members that see each other."""
+    context = await request.start()
+    members = [
+        Member(context=context, name=name, max_tokens=10, sampling=Sampling(1.0, seed=seed))
+        for seed, name in enumerate(("Ann", "Bob"))
+    ]
+    outs = await request.engine.team(members, Teamwork(layout="combined"))
+    for out in outs:
+        request.encoded += out.usage.generated - out.usage.pruned
+        request.keep(out.context)
+    return [out.tokens for out in outs]
+
+
+KINDS: list[Callable[[Request], Awaitable[list[object]]]] = [plain, sampled, forks, pruned, grammar, joined, team]
 
 
 async def perform(engine: LocalEngine, number: int) -> tuple[list[object], int]:
