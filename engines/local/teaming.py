@@ -39,9 +39,17 @@ class Teaming(Work):
     """The work of a whole team. The step loop's thread owns it until its mailbox is closed."""
 
     def __init__(
-        self, asked: Teamwork, rule: StepRule, parts: Sequence[Part], headers: Sequence[Sequence[int]],
-        encode: Callable[[str], tuple[int, ...]], *, window: int, growth: int, mailbox: TeamMailbox,
-    ) -> None:  # fmt: skip
+        self,
+        asked: Teamwork,
+        rule: StepRule,
+        parts: Sequence[Part],
+        headers: Sequence[Sequence[int]],
+        encode: Callable[[str], tuple[int, ...]],
+        *,
+        window: int,
+        growth: int,
+        mailbox: TeamMailbox,
+    ) -> None:
         """`headers` are the tokens of the three in view order; `growth` bounds what a pass adds to a view."""
         super().__init__((), mailbox)
         self.asked = asked
@@ -143,7 +151,7 @@ class LocalTeam:
                 Part(generation, member.name, encode(rule.header(index)), member.joins, context.lineage.common(first))
             )
         forced = [self._longest(member) for member in self._members]
-        shown = asked.layout == "tokenwise" or (asked.layout == "interleaved" and not asked.step_end)
+        alone = asked.layout == "tokenwise" or (asked.layout == "interleaved" and not asked.step_end)
         self._check_slots(parts)
         return Teaming(
             asked,
@@ -152,7 +160,7 @@ class LocalTeam:
             [encode(header) for header in _headers(asked)],
             encode,
             window=self._engine.capabilities.window,
-            growth=max(forced) + 1 if shown else sum(forced) + len(forced),
+            growth=max(forced) + 1 if alone else sum(forced) + len(forced),
             mailbox=mailbox,
         )
 
