@@ -292,6 +292,7 @@ class RecordedScope(Scope):
     # ---- calls
 
     async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
+        self._hide_arguments(tool, arguments)
         recording, sample = self._recording, self._next_sample()
         input_ = fingerprint("call", definition_of(tool), dict(arguments))
         reuse = recording.reuse("call", tool, dict(arguments)) if tool.idempotent else ""

@@ -443,7 +443,12 @@ class Scope:
 
     async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
         """Call a tool as this node itself, under the caps. Raises ToolError."""
+        self._hide_arguments(tool, arguments)
         return await self._invoke(tool, arguments, _nothing)
+
+    def _hide_arguments(self, tool: Tool, arguments: Mapping[str, object]) -> None:
+        for name in tool.secret:
+            self._shared.secrets.add(f"{tool.name}.{name}", dict(arguments).get(name))
 
     async def _invoke(
         self, tool: Tool[..., T], arguments: Mapping[str, object], about_to: Callable[[], Awaitable[None]]
@@ -570,7 +575,8 @@ def slug(title: str, length: int = 24) -> str:
 
 def show_call(tool: Tool, arguments: Mapping[str, object]) -> str:
     """A call as it is written in code, cut short."""
-    shown = f"{tool.name}({', '.join(f'{name}={value!r}' for name, value in dict(arguments).items())})"
+    known = {name: "[secret]" if name in tool.secret else value for name, value in dict(arguments).items()}
+    shown = f"{tool.name}({', '.join(f'{name}={value!r}' for name, value in known.items())})"
     return shown if len(shown) <= SUMMARY_LENGTH else shown[: SUMMARY_LENGTH - 1] + "…"
 
 

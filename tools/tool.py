@@ -30,7 +30,8 @@ class Tool(Generic[P, R]):
 
     `cap` is the greatest number of calls in flight in one run (the run enforces it), `timeout` the seconds that one
     attempt may take, `cost` what one call adds to a run's usage. An `idempotent` tool may be called again after a
-    crash; a call of any other that may have happened is reported, not repeated.
+    crash; a call of any other that may have happened is reported, not repeated. The values of the arguments named in
+    `secret` never stand in events, records and errors of a run.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Tool(Generic[P, R]):
     idempotent: bool = False
     retry: Retry = NEVER
     cost: float = 0.0
+    secret: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -124,6 +126,7 @@ def tool(
     idempotent: bool = False,
     retry: Retry = NEVER,
     cost: float = 0.0,
+    secret: tuple[str, ...] = (),
 ) -> Decorator: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -135,6 +138,7 @@ def tool(
     idempotent: bool = False,
     retry: Retry = NEVER,
     cost: float = 0.0,
+    secret: tuple[str, ...] = (),
 ) -> Any:
     """Make a tool of a function, sync or async: `@tool`, or `@tool(cap=8, idempotent=True)`.
 
@@ -144,6 +148,7 @@ def tool(
     function or a limit that can't be a tool's.
     """
     options: dict[str, Any] = {"cap": cap, "timeout": timeout, "idempotent": idempotent, "retry": retry, "cost": cost}
+    options["secret"] = tuple(secret)
     decorate = partial(_make_tool, name=name, options=options)
     return decorate if function is None else decorate(function)
 
@@ -167,9 +172,13 @@ def _make_tool(function: Callable[..., Any], *, name: str, options: dict[str, An
     name = name or getattr(function, "__name__", type(function).__name__)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", name):
         raise InputError(f"'{name}' can't be a tool's name: use at most 64 letters, digits, '_' or '-'; give name='…'")
-    _check_limits(name, **options)
+    _check_limits(name, **{key: value for key, value in options.items() if key != "secret"})
     description, arguments = _read_docstring(inspect.getdoc(function) or "")
-    return Tool(name, description, function, read_signature(function, name, arguments), **options)
+    signature = read_signature(function, name, arguments)
+    unknown = [argument for argument in options["secret"] if argument not in signature.arguments]
+    if unknown:
+        raise InputError(f"tool '{name}': secret argument '{unknown[0]}' is none of its own: {signature.text}")
+    return Tool(name, description, function, signature, **options)
 
 
 def _check_limits(name: str, *, cap: int, timeout: float, idempotent: bool, retry: Retry, cost: float) -> None:
