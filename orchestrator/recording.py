@@ -6,8 +6,9 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import PlaitError, ReplayError
 from ..usage import Usage
@@ -162,11 +163,12 @@ def write_error(error: PlaitError) -> str:
 
 
 def read_error(text: str) -> PlaitError:
-    """The error in a record's value, of its class if that is one of plait's that takes a message."""
+    """The error in a record's value: of its class, or of the nearest one above it that is made of a message."""
     name, message = json.loads(text)
-    kind = getattr(sys.modules[PlaitError.__module__], name, None)
-    if isinstance(kind, type) and issubclass(kind, PlaitError) and kind.__init__ is PlaitError.__init__:
-        return kind(message)
+    found = getattr(sys.modules[PlaitError.__module__], name, PlaitError)
+    for kind in found.__mro__ if issubclass(found, PlaitError) else ():
+        with suppress(TypeError):
+            return cast(PlaitError, kind(message))
     return PlaitError(message)
 
 
