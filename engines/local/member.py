@@ -80,6 +80,7 @@ class MemberThread(Thread):
     def leave(self) -> None:
         super().leave()
         self.entered = self.ready = False
+        self.base = View()  # until it enters again it reads nothing
 
     def pages_wanted(self, tokens: int, available: int) -> int:
         return super().pages_wanted(tokens, available - self.team.owed)
