@@ -249,7 +249,7 @@ class RecordedScope(Scope):
         if record.state == "left":
             return RecordedStream(said, None)
         made = self._generated(origin, asked, input_, said)
-        result = self._result(made, said, Usage(**record.usage), context.text)  # type: ignore[arg-type]
+        result = self._result(made, said, Usage(**record.usage), context.text + said.text)  # type: ignore[arg-type]
         return RecordedStream(said, result)
 
     def _generated(self, below: Origin, asked: Asked, input_: str, said: Said) -> Origin:
@@ -282,10 +282,10 @@ class RecordedScope(Scope):
         made.know(written.context, written.grammar)
         if allowed == asked.max_tokens or written.finish != "length":  # one that a budget cut is asked for again
             self._recording.keep(replace(row, value=said.write(), usage=as_mapping(written.usage)))
-        return self._result(made, said, written.usage, below.text)
+        return self._result(made, said, written.usage, below.text + said.text)
 
-    def _result(self, made: Origin, said: Said, usage: Usage, before: str) -> Generation:
-        context = RecordedContext(self.engine, made, length=said.length, text=before + said.text, usage=usage)
+    def _result(self, made: Origin, said: Said, usage: Usage, text: str) -> Generation:
+        context = RecordedContext(self.engine, made, length=said.length, text=text, usage=usage)
         grammar = RecordedGrammar(made, said.complete) if said.complete is not None else None
         return said.generation(context, usage, grammar)
 
@@ -376,18 +376,17 @@ class RecordedScope(Scope):
             ]
             again.texts = [said.text for said in team.members]
             results = [
-                self._result(origin, said, Usage(**usage), member.context.text)
-                for origin, said, usage, member in zip(made, team.members, team.usages, members, strict=True)
+                self._result(origin, said, Usage(**usage), text)
+                for origin, said, usage, text in zip(made, team.members, team.usages, team.texts, strict=True)
             ]
             return RecordedTeam(team, results)
         row = Record(path=self.path, sample=sample, state="done", kind="team", title=self.title, input=input_)
-        return LiveTeam(again, self.meter.record, partial(self._keep_team, row, again, members))
+        return LiveTeam(again, self.meter.record, partial(self._keep_team, row, again))
 
     def _keep_team(
         self,
         row: Record,
         again: TeamAgain,
-        members: Sequence[Member],
         team: TeamSaid | PlaitError,
         written: Sequence[Generation],
     ) -> list[Generation]:
@@ -398,7 +397,7 @@ class RecordedScope(Scope):
         for place, (said, generation) in enumerate(zip(team.members, written, strict=True)):
             origin = again.origin(place, fingerprint(row.input, place))
             origin.know(generation.context, generation.grammar)
-            results.append(self._result(origin, said, generation.usage, members[place].context.text))
+            results.append(self._result(origin, said, generation.usage, team.texts[place]))
         usage = as_mapping(sum((generation.usage for generation in written), Usage()))
         self._recording.keep(replace(row, value=team.write(), usage=usage))
         return results

@@ -17,11 +17,13 @@ from .recorded import Charge, Made, Origin, RecordedGrammar, Said
 
 @dataclass(slots=True)
 class TeamSaid:
-    """What a team has said: its members' texts, and the order of its chunks as (member, letters, tokens)."""
+    """What a team has said: its members' texts, the order of its chunks as (member, letters, tokens), and the `texts`
+    of the contexts that it left, in which others' may stand."""
 
     members: list[Said] = field(default_factory=list)
     usages: list[dict[str, Any]] = field(default_factory=list)
     order: list[tuple[int, int, int]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, text: str) -> TeamSaid:
@@ -150,6 +152,7 @@ class LiveTeam:
             said = Said("", [], [])
             said.take(generation)
             self._said.members.append(said)
+        self._said.texts = [generation.context.text for generation in written]
         self._said.usages = [generation.usage.as_dict() for generation in written]
         self._team.texts = [generation.text for generation in written]
         self._results = self._keep(self._said, written)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 import plait
-from plait.engines import JsonSchema, Sampling
+from plait.engines import JsonSchema, Member, Sampling, Teamwork
 from plait.engines.scripted import Reply, ScriptedEngine
 from plait.errors import (
     FormatError,
@@ -278,6 +278,54 @@ async def test_another_graph_or_a_fickle_driver_is_told_so(journal: Journal) -> 
     other = plait.graph(name="g")(lambda g: g.drive(drive, question="other"))
     with pytest.raises(JournalError, match=f"is not the one that run {run} began with"):
         await other.run(engine=ScriptedEngine([]), journal=journal.resume(run))
+
+
+async def test_a_team_is_answered_and_runs_again_only_where_its_contexts_are_needed(journal: Journal) -> None:
+    async def drive(scope: Scope, question: str) -> list[str]:
+        context = await scope.start(question)
+        members = [Member(context=context, name=name) for name in ("Ann", "Ben")]
+        results = await scope.team(members, Teamwork(layout="interleaved"))
+        if fails:
+            raise FormatError("stopped")
+        more = await scope.extend(results[1].context, " more ")
+        last = await scope.generate(more)
+        return [*(result.text for result in results), last.context.text]
+
+    def script(prompt: str, index: int) -> str:
+        return "the end" if prompt.endswith("more ") else f"I am {index}"
+
+    fails = True
+    graph = plait.graph(name="g")(lambda g: g.drive(drive, question="Go. "))
+    with pytest.raises(NodeError, match="stopped"):
+        await graph.run(engine=ScriptedEngine(script), journal=journal)
+    run = journal.runs()[0].run
+    with pytest.raises(NodeError, match="stopped"):
+        await graph.run(engine=ScriptedEngine([]), journal=journal.resume(run))
+    fails = False
+    scripted = ScriptedEngine(script)
+    said = await graph.run(engine=scripted, journal=journal.resume(run))
+    assert said == ["I am 0", "I am 1", "Go. I am 0I am 1 more the end"]
+    assert scripted.held == 0
+    assert await graph.run(engine=None, journal=journal.replay(run)) == said
+
+
+async def test_an_answer_of_a_person_is_asked_for_once(journal: Journal, counted: Counted) -> None:
+    asked: list[str] = []
+
+    async def answer(question: Any) -> str:
+        asked.append(question.text)
+        return "7"
+
+    @plait.graph
+    def build(g: Builder) -> int:
+        return g.function(counted.double, number=g.ask("How many?", returns=int))
+
+    counted.broken = {"double"}
+    with pytest.raises(NodeError, match="double is broken"):
+        await build.run(engine=None, answer=answer, journal=journal)
+    counted.broken = set()
+    assert await build.run(engine=None, answer=answer, journal=journal.resume(journal.runs()[0].run)) == 14
+    assert asked == ["How many?"]
 
 
 # ---- uncertain calls
