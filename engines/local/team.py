@@ -104,7 +104,8 @@ class Team:
     def pages_to_enter(self) -> int:
         """Pages to take before it can run; what it did before it gave way is encoded again."""
         again = sum(self.pool.pages_for(len(member.own) - member.lead) for member in self.members)
-        return again + sum(member.pages_to_enter for member in self._entering)
+        turned_away = len(self._entering) - 1  # of members that share a last page only one may go on in it
+        return again + turned_away + sum(member.pages_to_enter for member in self._entering)
 
     @property
     def todo(self) -> int:
