@@ -28,11 +28,9 @@ class TeamSaid:
     @classmethod
     def read(cls, text: str) -> TeamSaid:
         data = json.loads(text)
-        return cls(
-            [Said.from_data(said) for said in data["members"]],
-            data["usages"],
-            [tuple(entry) for entry in data["order"]],
-        )
+        members = [Said.from_data(said) for said in data["members"]]
+        order = [(member, size, count) for member, size, count in data["order"]]
+        return cls(members, data["usages"], order, data["texts"])
 
     def write(self) -> str:
         return json.dumps(asdict(self))
