@@ -22,7 +22,7 @@ from plait.recipes.countdown import countdown, countdown_serial
 from plait.recipes.training.questions import countdown_tasks
 from plait.usage import Usage
 
-TASKS = 200
+TASKS = 100
 AT_ONCE = 32
 SERIAL_TOKENS = (50, 100, 150, 200, 300, 2048)
 CHILDREN = (0, 2, 4, 6, 9, 100)
@@ -31,7 +31,7 @@ COLUMNS = ("search", "budget", "right", "tokens generated", "longest chain", "pa
 
 def measure(folder: Path) -> Table:
     """All budgets on the embedded model."""
-    question = f"accuracy on {TASKS} held-out tasks of three numbers, against mean tokens a task (± none: greedy)"
+    question = f"accuracy on {TASKS} held-out tasks of three numbers, against mean tokens a task (greedy: no spread)"
     return Table("countdown", question, COLUMNS, tuple(anyio.run(compare)))
 
 
