@@ -44,6 +44,7 @@ from .redaction import Secrets
 from .stream import ScopeStream
 from .team import ScopeTeam
 from .together import together, until_joined
+from .tree import ITEMS
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -277,6 +278,7 @@ class Scope:
 
     async def settle(self, calls: Sequence[tuple[Tool, Mapping[str, object]]]) -> list[Outcome]:
         """Call all at once, under the caps. Outcomes stand in the calls' order; a failed call is an outcome too."""
+        self.emit(ITEMS, len(calls))
         children = [self._grow_call(tool, arguments, "") for tool, arguments in calls]
         jobs = [
             partial(self._settle, child, tool, arguments)
@@ -314,6 +316,7 @@ class Scope:
 
     async def joined(self, jobs: Sequence[Callable[[], Awaitable[Any]]], join: Join, *, at_once: int = 0) -> Any:
         """What a join makes of jobs, run side by side, at most `at_once` of them at a time (0: all)."""
+        self.emit(ITEMS, len(jobs))
         ended = await until_joined(jobs, join, at_once=at_once)
         return ended.value(lambda index, error: failure_of(error, self._shared.run, f"{self.path}/{index + 1}"))
 
