@@ -102,6 +102,8 @@ def _in_sequence(edit: Edit, others: Sequence[Other], stale: bool) -> Edit:
 
 def _side_by_side(edit: Edit, others: Sequence[Other], stale: bool) -> Edit:
     """Those that were forked where the context ends have seen what they see now."""
+    if not others:
+        return edit
     sides = [_rewritten(map(Piece, other.own), stale=stale or not other.stays) for other in others]
     if not any(touched for _, touched in sides):
         return Edit(joined_by(edit.view, [other.own for other in others], [True] * len(others)))

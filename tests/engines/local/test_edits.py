@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.engines import Message, Sampling
-from plait.engines.base import Mode
+from plait.engines.base import Mode, Placement
 from plait.engines.local import LocalEngine
 from plait.engines.local.context import LocalContext
 from plait.errors import ContextError, ContextLengthError, PoolError
@@ -569,6 +569,20 @@ async def test_a_splice_does_not_depend_on_what_the_pool_kept(checkpoint: Path, 
             assert pressing.length == 40
             if options:
                 assert engine.stats().evicted
+
+
+@pytest.mark.parametrize("at", ["sequence", "parallel"])
+async def test_a_splice_of_nothing_keeps_all_and_mends_what_is_shifted(
+    checkpoint: Path, open_local: Open, at: Placement
+) -> None:
+    async with open_local(checkpoint) as engine:
+        shifted = await (await Bench(engine, None).start(*words(11, 1))).prune(2, 5, mode="shift")
+        fresh = await Bench(engine, None).start(*shifted.tokens)
+        for others in ([], [shifted]):
+            spliced = await shifted.splice(others, at=at, mode="exact")
+            assert spliced.tokens == shifted.tokens
+            more = await spliced.extend(" the")
+            assert await more.score([" cat"]) == pytest.approx(await (await fresh.extend(" the")).score([" cat"]))
 
 
 # ---- errors
