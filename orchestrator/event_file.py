@@ -55,16 +55,16 @@ def read_events(path: str | Path, *, after: int = -1) -> Iterator[dict[str, Any]
 
     Raises DataError, naming the line, for what is no event.
     """
-    with Path(path).open(encoding="utf-8") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
-                event = json.loads(line)
+                event = json.loads(line.decode())
                 known = event["event"] in _TYPES and isinstance(event["sequence"], int)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: no event: {error}; is this a file of plait's events?") from error
             if not known:
-                raise DataError(f"{path}:{number}: unknown event {event['event']!r}; is it another plait's?")
+                raise DataError(f"{path}:{number}: unknown event {event['event']!r:.80}; is it another plait's?")
             if event["sequence"] > after:
                 yield event

@@ -20,6 +20,9 @@ from ..errors import InputError, ToolArgumentError, ToolError
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
+COMPLAINTS = 8
+"""What is said at most of what is wrong with arguments: a model reads it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -46,8 +49,10 @@ class Signature:
         try:
             checked = self._model.model_validate(dict(arguments))
         except ValidationError as error:
-            complaints = "; ".join(_complaint(detail, self.arguments) for detail in error.errors(include_url=False))
-            raise ToolArgumentError(f"tool '{self.name}': {complaints}. It takes {self.text}") from None
+            details = error.errors(include_url=False)
+            complaints = [_complaint(detail, self.arguments) for detail in details[:COMPLAINTS]]
+            complaints += [f"and {len(details) - COMPLAINTS} more"] * (len(details) > COMPLAINTS)
+            raise ToolArgumentError(f"tool '{self.name}': {'; '.join(complaints)}. It takes {self.text}") from None
         return {
             name: getattr(checked, _field_name(index))
             for index, name in enumerate(self.arguments)
@@ -183,11 +188,11 @@ def _type_name(kind: Any) -> str:
 
 
 def _complaint(detail: ErrorDetails, known: tuple[str, ...]) -> str:
-    where = ".".join(str(part) for part in detail["loc"]) or "the arguments"
+    where = ".".join(f"{part!s:.80}" for part in detail["loc"]) or "the arguments"
     if detail["type"] == "missing" and len(detail["loc"]) == 1:
         return f"argument '{where}' is missing"
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(where, known, n=1)
         return f"there is no argument '{where}'" + (f" (did you mean '{close[0]}'?)" if close else "")
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"argument '{where}' = {reprlib.repr(detail['input'])}: {message}"
+    return f"argument '{where}' = {reprlib.repr(detail['input'])}: {message:.400}"
