@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 from ..errors import DataError
 from . import events
 from .events import Event
-from .scope import summarise
+from .wording import summarise
 
 _TYPES = {kind.__name__: kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)}
 

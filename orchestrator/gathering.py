@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .faults import failure_of
 from .graph import Node, edges_of, value_of
 from .joins import Join
-from .scope import failure_of
 from .together import Ended
 
 

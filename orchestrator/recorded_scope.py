@@ -43,8 +43,9 @@ from .recorded import (
 from .recorded_team import LiveTeam, RecordedTeam, TeamAgain, TeamSaid
 from .recording import Recording, as_mapping, read_error, write_error
 from .records import NODE, Record, State
-from .scope import MISSING, Scope, show_call, summarise
+from .scope import MISSING, Scope
 from .values import read_value, write_value
+from .wording import show_call, summarise
 
 T = TypeVar("T")
 

@@ -19,6 +19,7 @@ from ..usage import Usage
 from .budget import UNBOUNDED, Accounts, Budget
 from .compile import Plan, check_answered, compile_graph, needs_engine
 from .events import Event, EventLog, EventQueue, RunFailed, RunFinished, RunStarted
+from .faults import origin
 from .forecast import Forecast
 from .graph import Graph
 from .inputs import check_inputs
@@ -30,8 +31,9 @@ from .question import Answer
 from .queue import Queue
 from .recording import Recording
 from .redaction import Secrets
-from .scope import Scope, Shared, origin, summarise
+from .scope import Scope, Shared
 from .values import write_value
+from .wording import summarise
 
 T = TypeVar("T")
 

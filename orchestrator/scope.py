@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
@@ -35,7 +34,8 @@ from ..usage import Usage
 from .budget import Accounts, Ledger, Reservation
 from .contexts import Held, Holds
 from .events import BudgetSpent, EventLog, NodeCancelled, NodeFailed, NodeFinished, NodeNote, NodeStarted, NodeText
-from .joins import AllOf, AllSettled, AnyOf, Failure, Join, KOf, Settled, all_of
+from .faults import blame, failure_of
+from .joins import AllOf, AllSettled, AnyOf, Join, KOf, Settled, all_of
 from .limits import Gates
 from .meter import START, Clock, Meter
 from .prefixes import Leads
@@ -45,6 +45,7 @@ from .stream import ScopeStream
 from .team import ScopeTeam
 from .together import together, until_joined
 from .tree import ITEMS
+from .wording import derive_seed, show_call, slug, summarise
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Child: TypeAlias = "Callable[[Scope], Awaitable[T]]"
 
-SUMMARY_LENGTH = 200
 MISSING: Final = object()
 """What `recall` gives for a node that has to run."""
 
@@ -562,49 +562,3 @@ async def run_in(scope: Scope, function: Child[T]) -> T:
         value = await function(scope)
         scope.finish(value)
         return value
-
-
-def derive_seed(seed: int, path: str, *rest: int) -> int:
-    """A seed for one thing in a run: the same for the same arguments on every machine. 63 bits."""
-    text = "\0".join([str(seed), path, *map(str, rest)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
-
-
-def slug(title: str, length: int = 24) -> str:
-    """A title as a part of a path."""
-    words = "".join(letter if letter.isalnum() else " " for letter in title[: 2 * length]).split()
-    return "-".join(words)[:length].strip("-") or "node"
-
-
-def show_call(tool: Tool, arguments: Mapping[str, object]) -> str:
-    """A call as it is written in code, cut short."""
-    known = {name: "[secret]" if name in tool.secret else value for name, value in dict(arguments).items()}
-    shown = f"{tool.name}({', '.join(f'{name}={value!r}' for name, value in known.items())})"
-    return shown if len(shown) <= SUMMARY_LENGTH else shown[: SUMMARY_LENGTH - 1] + "…"
-
-
-def summarise(value: object) -> str:
-    """A value as text, cut short."""
-    try:
-        text = "" if value is None else render(value)
-    except ToolError:
-        text = repr(value)
-    return text if len(text) <= SUMMARY_LENGTH else text[: SUMMARY_LENGTH - 1] + "…"
-
-
-def failure_of(error: Exception, run: str, path: str) -> Failure:
-    """An error as a value, with the innermost node of the run that it comes from, or else `path`."""
-    return Failure(origin(error, run, path), type(error).__name__, str(error))
-
-
-def blame(error: BaseException, run: str, path: str) -> None:
-    """Note on an error the innermost node of the run that it comes from."""
-    if origin(error, run, "") == "":
-        with suppress(AttributeError):
-            error.plait_origin = (run, path)  # type: ignore[attr-defined]
-
-
-def origin(error: BaseException, run: str, path: str) -> str:
-    """The innermost node of the run that an error comes from; `path` if none was noted."""
-    noted = getattr(error, "plait_origin", ("", ""))
-    return str(noted[1]) if noted[0] == run else path

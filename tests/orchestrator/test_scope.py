@@ -25,7 +25,7 @@ from plait.orchestrator import (
     Outcome,
     Scope,
 )
-from plait.orchestrator.scope import derive_seed, slug
+from plait.orchestrator.wording import derive_seed, slug
 from plait.usage import Usage
 
 pytestmark = pytest.mark.anyio

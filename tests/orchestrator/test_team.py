@@ -11,7 +11,7 @@ from plait.engines import Member, Sampling, Teamwork
 from plait.engines.scripted import Reply, ScriptedEngine
 from plait.errors import EngineError, NodeError
 from plait.orchestrator import Builder, Event, Graph, NodeFinished, NodeStarted, NodeText, Scope
-from plait.orchestrator.scope import derive_seed
+from plait.orchestrator.wording import derive_seed
 
 pytestmark = pytest.mark.anyio
 COMBINED = Teamwork(layout="combined")
