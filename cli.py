@@ -158,6 +158,9 @@ def run_to_end(graph: Graph[Any], inputs: list[Any], *, timeout: float, **option
     """Run the graph with its tree on stderr; see `_run` for the options."""
     import anyio
 
+    if not timeout > 0:
+        raise InputError(f"--timeout {timeout:g} leaves no time to run; use more than 0 seconds")
+
     async def main() -> dict[str, Any]:
         with anyio.fail_after(timeout):
             return await _run(graph, inputs, **options)

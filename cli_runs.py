@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -131,7 +130,7 @@ def _go_on(run: RunRecord, past: Past, graph: str, engine: str, timeout: float, 
         engine=engine or source.get("engine", "local"),
         seed=run.seed,
         quiet=quiet,
-        answer=ask if sys.stdin.isatty() else None,
+        answer=ask,
         journal=past,
         source=source,
     )

@@ -272,7 +272,8 @@ def _read_run(row: Sequence[Any], latest: Record, owner: str) -> RunRecord:
     return RunRecord(
         run=run, at=at, graph=graph, definition=definition, inputs=json.loads(inputs), engine=engine,
         capabilities=json.loads(capabilities), seed=seed, cache=cache, parent=parent, source=json.loads(source),
-        owner=json.loads(owner), state=latest.state, value=latest.value, usage=latest.usage,
+        owner=json.loads(owner), state=latest.state, value="" if latest.state == "begun" else latest.value,
+        usage=latest.usage,
     )  # fmt: skip
 
 

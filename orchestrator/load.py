@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, PlaitError
@@ -20,13 +21,7 @@ def load_graph(text: str) -> Graph[Any]:
     file, _, name = text.partition(":")
     if not Path(file).is_file():
         raise InputError(f"there is no file {file}; give FILE.py or FILE.py:GRAPH")
-    try:
-        values = runpy.run_path(file)
-    except PlaitError:
-        raise
-    except Exception as error:
-        raise InputError(f"{file} can't be run: {type(error).__name__}: {error}") from error
-    graphs = {key: value for key, value in values.items() if isinstance(value, Graph)}
+    graphs = {key: value for key, value in vars(_imported(Path(file))).items() if isinstance(value, Graph)}
     if name:
         if name not in graphs:
             raise InputError(f"{file} has no graph '{name}'; it has: {', '.join(graphs) or 'none'}")
@@ -36,3 +31,22 @@ def load_graph(text: str) -> Graph[Any]:
     if len(graphs) > 1:
         raise InputError(f"{file} has several graphs: {', '.join(graphs)}; say which: {file}:{next(iter(graphs))}")
     return next(iter(graphs.values()))
+
+
+def _imported(file: Path) -> ModuleType:
+    """The file as a module of its own name, which stays known and finds what stands beside it, as imported ones do."""
+    known = sys.modules.get(file.stem)
+    own = known is None or getattr(known, "__file__", None) == str(file.absolute())
+    module = ModuleType(file.stem if own else f"{file.stem}_graph")
+    module.__file__ = str(file.absolute())
+    if (folder := str(file.absolute().parent)) not in sys.path:
+        sys.path.insert(0, folder)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
+    except BaseException as error:
+        del sys.modules[module.__name__]
+        if isinstance(error, PlaitError) or not isinstance(error, Exception | SystemExit):
+            raise
+        raise InputError(f"{file} can't be run: {type(error).__name__}: {error}") from error
+    return module

@@ -287,6 +287,42 @@ def test_a_file_with_several_graphs_must_be_told_which(tmp_path: Path, asking: s
     refused(plait("explain", str(broken)), 2, "can't be run: ModuleNotFoundError")
 
 
+BESIDE = """
+from __future__ import annotations
+import sys
+import plait
+from helping import Base
+
+class Order(Base):
+    lines: list[Line]
+
+class Line(Base):
+    price: int
+
+@plait.tool
+async def order(price: int) -> Order:
+    return Order(lines=[Line(price=price)])
+
+@plait.graph
+def shop(g: plait.Builder, price: int) -> Order:
+    return g.call(order, price=price)
+"""
+
+
+def test_a_graphs_file_is_a_module_that_finds_what_stands_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "helping.py").write_text("from pydantic import BaseModel as Base")
+    (tmp_path / "json.py").write_text(BESIDE)
+    done = plait("run", f"{tmp_path}/json.py", "[5]", "-q")
+    assert (done.returncode, done.stdout) == (0, '{"lines": [{"price": 5}]}\n'), done.stderr
+    (tmp_path / "leaving.py").write_text("raise SystemExit('done')")
+    refused(plait("explain", f"{tmp_path}/leaving.py"), 2, "leaving.py can't be run: SystemExit: done")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_run_must_have_time(tmp_path: Path, asking: str, seconds: str) -> None:
+    refused(plait("run", f"{asking}:other", "tea", "-q", "--timeout", seconds), 2, "leaves no time to run")
+
+
 @pytest.mark.parametrize(
     ("form", "begins"),
     [("text", "graph shop on"), ("json", "{"), ("mermaid", "flowchart TD"), ("dot", 'digraph "shop"')],
@@ -349,6 +385,7 @@ def test_a_killed_run_is_resumed_when_what_is_uncertain_is_resolved(tmp_path: Pa
     assert killed.returncode == -signal.SIGKILL
     rows = json.loads(plait("runs", "--json").stdout)["runs"]
     run = next(row["run"] for row in rows if row["graph"] == "shop")
+    assert json.loads(plait("show", run, "--json").stdout)["value"] == ""
     (tmp_path / "calm").touch()
     refused(plait("resume", run, "-q"), 1, "the call pay(amount=5) at 'pay' was begun", "--assume-done 'pay=VALUE'")
     assert "uncertain: pay" in plait("show", run).stdout
@@ -357,6 +394,15 @@ def test_a_killed_run_is_resumed_when_what_is_uncertain_is_resolved(tmp_path: Pa
     assert (tmp_path / "paid.txt").read_text() == "paid\n"
     changed = plait("fork", run, "--set", "pay=7", "-q")
     assert (changed.returncode, changed.stdout) == (0, "14\n"), changed.stderr
+
+
+def test_what_a_resumed_run_asks_is_answered_from_a_pipe_too(tmp_path: Path, asking: str) -> None:
+    options = ["--engine", script(tmp_path, "fine", "fine"), "-q"]
+    refused(plait("run", f"{asking}:shop", '["tea", 3]', *options, input=""), 2, "nobody answered 'Buy 3?'")
+    rows = json.loads(plait("runs", "--json").stdout)["runs"]
+    run = next(row["run"] for row in rows if row["graph"] == "shop" and row["state"] == "failed")
+    resumed = plait("resume", run, "-q", input="yes\n")
+    assert (resumed.returncode, resumed.stdout) == (0, "bought: fine\n"), resumed.stderr
 
 
 def test_no_journal_records_nothing(tmp_path: Path) -> None:
