@@ -1,4 +1,4 @@
-"""The engine's page is true: its examples run one after the other and print what the page says."""
+"""The pages are true: their examples run one after the other and print what the page says."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from types import CodeType, FunctionType
 
-PAGE = Path(__file__).parent.parent / "docs" / "engine.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 async def run(example: str, names: dict[str, object]) -> str:
     """What an example prints; `await` may stand anywhere in it, as in `python -m asyncio`."""
-    code: CodeType = compile(example, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code: CodeType = compile(example, "example.py", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     printed = io.StringIO()
     with redirect_stdout(printed):
         waiting = FunctionType(code, names)()
@@ -25,9 +26,15 @@ async def run(example: str, names: dict[str, object]) -> str:
     return printed.getvalue()
 
 
-def test_the_examples_print_what_the_page_says() -> None:
+@pytest.mark.parametrize("page", ["engine", "orchestrator", "tools"])
+def test_the_examples_print_what_the_page_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", text, re.DOTALL)
+
     async def all_of_them() -> list[str]:
         names: dict[str, object] = {"__name__": "__main__"}
-        return [await run(example, names) for example, _ in EXAMPLES]
+        return [await run(example, names) for example, _ in examples]
 
-    assert asyncio.run(all_of_them()) == [printed for _, printed in EXAMPLES]
+    assert examples
+    monkeypatch.chdir(tmp_path)
+    assert asyncio.run(all_of_them()) == [printed for _, printed in examples]
