@@ -15,7 +15,20 @@ from .base import Choice, Grammar, GrammarState, JsonSchema, Prompt, Regex
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer: `latency` seconds spread over its tokens, then `error` raised if there is one."""
+    """One scripted answer: `latency` seconds spread over its tokens, then `error` raised if there is one.
+
+    All that a model and its server do to a graph can be written so:
+
+    - slow: `Reply("text", latency=2.0)`; one that never ends, for timeouts: `latency=math.inf`.
+    - a fault before the first token: `Reply("", error=TransientEngineError("busy", retry_after=5.0))`; in the middle of
+      an answer: `Reply("half of", error=…)`. Any exception will do; a policy retries those that it names.
+    - cut: the whole text in the script, `max_tokens` or the engine's `window` in the test; the next `generate` on that
+      context goes on with the rest.
+    - malformed: JSON that breaks off, a value of another type, an option that is none, `"\\ufffd"` and
+      `"\\ud800"` (what is left of a broken encoding). It is given as it is, whatever the grammar, because the driver or
+      the node's type has to say what is wrong; with `ScriptedEngine(…, checks_grammar=True)` it is a GrammarError.
+    - different each time: a list of replies, or a function of the prompt and of the number of replies given before.
+    """
 
     text: str
     latency: float = 0.0
@@ -96,7 +109,7 @@ class ScriptedGrammar:
             case JsonSchema(schema):
                 try:
                     value = json.loads(self.text)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     return f"not JSON ({error})"
                 return _misfit(value, schema, schema, "$")
             case Regex(pattern):
@@ -150,10 +163,13 @@ def render_messages(messages: Prompt) -> str:
 def _read_reply(item: Any, path: str | Path) -> Reply:
     if isinstance(item, str):
         return Reply(item)
-    if isinstance(item, dict) and set(item) <= {"text", "latency", "error"}:
-        text, latency, error = item.get("text", ""), item.get("latency", 0.0), item.get("error")
-        if isinstance(text, str) and isinstance(latency, int | float) and isinstance(error, str | None):
-            return Reply(text, float(latency), TransientEngineError(error) if error else None)
+    if isinstance(item, dict) and set(item) <= {"text", "latency", "error", "retry_after"}:
+        text, error = item.get("text", ""), item.get("error")
+        latency, wait = item.get("latency", 0.0), item.get("retry_after", 0.0)
+        fit = isinstance(latency, int | float) and isinstance(wait, int | float)
+        if isinstance(text, str) and isinstance(error, str | None) and fit:
+            fault = TransientEngineError(error, retry_after=float(wait)) if error else None
+            return Reply(text, float(latency), fault)
     raise DataError(f"script {path}: {item!r} is no reply; write a text or {{'text': …, 'latency': …, 'error': …}}")
 
 

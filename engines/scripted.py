@@ -76,9 +76,11 @@ class Asked:
 class ScriptedEngine:
     """Answers by `rules`: replies in order, a mapping from a piece of the prompt to replies, or a function.
 
-    A reply that does not fit its grammar is given as it is, so that malformed output can be tested; with
-    `checks_grammar` it is a GrammarError. For tests: `asked` and `prompts` record what was asked, `calls` counts it,
-    `active` and `peak_active` count generations in flight, `held` the contexts not yet released.
+    `Reply` says how it is slow, fails, and writes nonsense. A reply that does not fit its grammar is given as it is, so
+    that malformed output can be tested; with `checks_grammar` it is a GrammarError.
+
+    For tests: `asked` and `prompts` record what was asked, `calls` counts it, `active` and `peak_active` count
+    generations in flight, `held` the contexts not yet released.
     """
 
     def __init__(
@@ -109,7 +111,8 @@ class ScriptedEngine:
     def from_file(cls, path: str | Path) -> Self:
         """A script in JSON: a list of replies, or a mapping from substrings of the prompt to replies.
 
-        A reply is a text or `{"text": …, "latency": seconds, "error": message}`. Raises DataError.
+        A reply is a text or `{"text": …, "latency": seconds, "error": message, "retry_after": seconds}`. Raises
+        DataError.
         """
         return cls(read_script(path))
 

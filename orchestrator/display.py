@@ -232,7 +232,7 @@ def _mark(state: State, now: float) -> tuple[str, str]:
     """A mark that turns while the node runs and the tree is live."""
     mark, style = _MARKS[state]
     turning = state == "running" and 0 < now < math.inf
-    return (_FRAMES[int(now * REFRESHES_PER_SECOND) % len(_FRAMES)] if turning else mark), style
+    return (_FRAMES[int(now % 60 * REFRESHES_PER_SECOND) % len(_FRAMES)] if turning else mark), style
 
 
 def _joined(counts: Sequence[str]) -> str:

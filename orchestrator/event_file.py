@@ -30,7 +30,8 @@ class EventFile:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        # A model can write half of a surrogate pair: JSON's own escape for it is what "backslashreplace" writes.
+        self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         return self
 
     def __exit__(

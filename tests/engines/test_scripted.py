@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
+from pydantic import BaseModel
 
+import plait
 from plait.engines import Capabilities, Choice, JsonSchema, Message, Sampling, open_engine
 from plait.engines.scripted import Reply, ScriptedEngine, tokenise
 from plait.errors import (
@@ -15,7 +20,9 @@ from plait.errors import (
     DataError,
     EngineClosedError,
     EngineError,
+    FormatError,
     GrammarError,
+    NodeError,
     TransientEngineError,
 )
 
@@ -259,3 +266,47 @@ async def test_an_adapter_is_refused() -> None:
     assert not engine.capabilities.adapters
     with pytest.raises(CapabilityError, match=r"takes no adapters \('lora'\); use engine 'local'"):
         await engine.start("Count", adapter="lora")
+
+
+class City(BaseModel):
+    name: str
+    size: Literal["small", "large"]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ('{"name":"Lima","si', "is no City: Invalid JSON"),
+        ('{"name":"Lima","size":"huge"}', "is no City: Input should be 'small' or 'large'"),
+        ('{"name":7,"size":"large"}', "is no City: Input should be a valid string"),
+        ("[]", "is no City: Input should be an object"),
+        ("", "is no City"),
+        ("\ufffd\ufffd", "is no City"),
+        ('{"name":"\ud800","size":"large"}', "is no City"),
+        ('{"name":"\\ud800","size":"large"}', "is no City"),
+        ("[" * 5_000, "is no City"),
+    ],
+)
+async def test_a_graph_says_what_is_wrong_with_malformed_output(written: str, message: str) -> None:
+    graph = plait.graph(lambda g: g.think("A city.", returns=City, max_tokens=10_000))
+    with pytest.raises(NodeError, match=message) as raised:
+        await graph.run(engine=ScriptedEngine([written]))
+    assert isinstance(raised.value.__cause__, FormatError)
+    with pytest.raises(NodeError, match=r"does not fit its JsonSchema|ud800.* is no City"):
+        await graph.run(engine=ScriptedEngine([written], checks_grammar=True))
+
+
+async def test_a_reply_that_never_ends_is_there_for_timeouts() -> None:
+    graph = plait.graph(lambda g: g.think("Go.", timeout=0.02))
+    engine = ScriptedEngine([Reply("a b", latency=math.inf)])
+    with pytest.raises(NodeError, match=r"longer than its timeout of 0\.02 seconds"):
+        await graph.run(engine=engine)
+    engine.check_integrity()
+
+
+async def test_a_script_in_json_says_when_a_busy_engine_may_be_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps([{"error": "busy", "retry_after": 5}]))
+    with pytest.raises(TransientEngineError, match="busy") as raised:
+        await (await ScriptedEngine.from_file(path).start("q")).generate()
+    assert raised.value.retry_after == 5.0

@@ -37,6 +37,15 @@ async def test_events_are_written_as_they_come_and_read_on_from_any(tmp_path: Pa
     assert list(read_events(tmp_path / "events.jsonl", after=2)) == read[3:]
 
 
+async def test_what_utf8_cannot_hold_is_kept_too(tmp_path: Path) -> None:
+    with EventFile(tmp_path / "events.jsonl") as file:
+        await noting.run("q", engine=ScriptedEngine(["half \ud800"]), listeners=[file])
+    assert [event["text"] for event in read_events(tmp_path / "events.jsonl") if event["event"] == "NodeText"] == [
+        "half",
+        " \ud800",
+    ]
+
+
 async def test_a_line_that_is_not_whole_is_left_for_later(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"event": "NodeText", "sequence": 0}\n{"event": "Node')
