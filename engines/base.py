@@ -41,6 +41,10 @@ Stop: TypeAlias = str | int
 """A stop string, or the id of a stop token."""
 
 
+LARGEST = 1e15
+"""How large, and by its inverse how small, a number of a `Sampling` may be: float32 can then divide one by another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen. Raises InputError for a value that can't be used.
@@ -76,6 +80,10 @@ class Sampling:
         ):
             if not fits or not math.isfinite(value):
                 raise InputError(f"sampling: {name} is {value}; it must be {what}, and finite")
+            if value and not 1 / LARGEST <= abs(value) <= LARGEST:
+                raise InputError(
+                    f"sampling: {name} is {value}; it must be 0, or {1 / LARGEST:g} to {LARGEST:g} in size"
+                )
 
     def _biases(self) -> list[tuple[int, float]]:
         return list(self.logit_bias.items())

@@ -126,6 +126,10 @@ def test_empty_task(task: str) -> None:
     refused(plait("run", "tim", task), 2, "task is empty")
 
 
+def test_a_task_that_is_not_utf_8() -> None:
+    refused(plait("run", "tim", "-q", os.fsdecode(b"Peru\xff")), 2, "character", "surrogate", "errors='replace'")
+
+
 def test_a_task_of_100_kilobytes() -> None:
     done = plait("run", "tim", "-", "-q", input="word " * 20_000)
     refused(done, 2, "tokens", "2048")

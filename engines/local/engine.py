@@ -131,9 +131,11 @@ class LocalEngine:
         """
         directory = Path(path)
         place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        for option, value in (("page_size", page_size), ("step_tokens", step_tokens), ("max_batch", max_batch)):
-            if value < 1:
-                raise InputError(f"{option} is {value}; it must be at least 1")
+        sizes = {"page_size": (page_size, 1), "step_tokens": (step_tokens, 1), "max_batch": (max_batch, 1)}
+        counts = {"kv_tokens": (kv_tokens, 0), "threads": (0 if threads == "auto" else threads, 0)}
+        for option, (value, least) in {**sizes, **counts}.items():
+            if value < least:
+                raise InputError(f"{option} is {value}; it must be at least {least}")
         if batch_invariant and kernel not in ("auto", "invariant"):
             raise InputError(f"kernel '{kernel}' is not batch-invariant; leave it out, or take 'invariant'")
         kernel = "invariant" if batch_invariant else kernel
@@ -143,17 +145,21 @@ class LocalEngine:
         config = decoder.config
         tokenizer = Tokenizer.load(directory, vocabulary=config.vocab_size, eos=config.eos_tokens)
         tokens = kv_tokens or parse_memory(kv_memory) // config.kv_bytes_per_token(decoder.dtype.itemsize)
+        asked = f"kv_tokens {kv_tokens}" if kv_tokens else f"kv_memory {kv_memory!r}"
         if tokens < page_size:
-            raise InputError(f"kv_memory {kv_memory!r} holds {tokens} tokens, no page of {page_size}; give more")
-        loop = StepLoop(
-            decoder,
-            PagePool(tokens // page_size, page_size),
-            tokens=tokenizer.size,
-            step_tokens=step_tokens,
-            max_batch=max_batch,
-            threads=_threads(threads, config, decoder.device.type),
-            prefix_cache=prefix_cache,
-        )
+            raise InputError(f"{asked} holds {tokens} tokens, no page of {page_size}; give more")
+        try:
+            loop = StepLoop(
+                decoder,
+                PagePool(tokens // page_size, page_size),
+                tokens=tokenizer.size,
+                step_tokens=step_tokens,
+                max_batch=max_batch,
+                threads=_threads(threads, config, decoder.device.type),
+                prefix_cache=prefix_cache,
+            )
+        except (MemoryError, RuntimeError) as error:
+            raise InputError(f"{asked} is more than device '{place}' has room for; give less") from error
         return cls(f"{KINDS[backend]}:{directory.name}", decoder, tokenizer, ChatTemplate.load(directory), loop)
 
     @property
@@ -482,7 +488,7 @@ def parse_memory(memory: str | int) -> int:
         if number != memory.strip():
             try:
                 return int(float(number) * size)
-            except ValueError:
+            except (OverflowError, ValueError):
                 break
     raise InputError(f"kv_memory {memory!r} can't be read; give bytes, or a number with one of {', '.join(_UNITS)}")
 

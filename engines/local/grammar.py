@@ -25,6 +25,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 """Which tokens are allowed, [vocab]."""
 
 _KEPT = 64
+_NOTHING_FITS = "NoExtensionBias"
 _SLASH = re.compile(r"(\\.)|/", re.DOTALL)
 
 
@@ -53,7 +54,10 @@ class Matcher:
         can neither go on nor end."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
-            raise GrammarError(f"grammar gave up: {self._matcher.get_error()}. Simplify it")
+            reason = self._matcher.get_error().partition("\n")[0]  # what follows is llguidance's own state
+            if reason == _NOTHING_FITS:
+                raise GrammarError("the grammar can't be satisfied: no text fits it from here on. Correct it")
+            raise GrammarError(f"grammar gave up: {reason}. Simplify it")
         allowed = np.zeros(vocabulary, dtype=np.bool_)
         found = np.unpackbits(bits, bitorder="little")[:vocabulary]
         allowed[: len(found)] = found

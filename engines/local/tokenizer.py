@@ -11,7 +11,7 @@ from typing import Any
 from llguidance import LLTokenizer, TokenizerWrapper
 from tokenizers import Tokenizer as Encoder
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, InputError
 
 
 class Tokenizer:
@@ -52,16 +52,18 @@ class Tokenizer:
         return cls(encoder, vocabulary=vocabulary, eos=frozenset(found), source=str(directory))
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a raw text at the start of a context; begins with bos where the tokenizer is made so."""
-        return list(self.encoder.encode(text).ids)
+        """Tokens of a raw text at the start of a context; begins with bos where the tokenizer is made so.
+
+        Raises InputError for half a surrogate pair, which is no character, as all that encode a text."""
+        return list(self.encoder.encode(_checked(text)).ids)
 
     def encode_rendered(self, text: str) -> list[int]:
         """Tokens of a rendered conversation, which brings its own bos."""
-        return list(self.encoder.encode(text, add_special_tokens=False).ids)
+        return list(self.encoder.encode(_checked(text), add_special_tokens=False).ids)
 
     def encode_more(self, text: str) -> list[int]:
         """Tokens of a text that follows others, tokenised on its own, without a blank put in front of it."""
-        return list(self._more.encode(text, add_special_tokens=False).ids)
+        return list(self._more.encode(_checked(text), add_special_tokens=False).ids)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Tokens of bytes that follow others, which need not be whole characters."""
@@ -164,6 +166,18 @@ def _parts(component: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]
     if component is None:
         return []
     return list(component[inner]) if component.get("type") == "Sequence" else [component]
+
+
+def _checked(text: str) -> str:
+    """The text, if all of it is characters. Raises InputError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"character {error.start} of a text is half a surrogate pair, U+{ord(text[error.start]):04X}, which stands "
+            "for nothing; read the text as what it was encoded in, or with errors='replace'"
+        ) from error
+    return text
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Scoring(Work):
 
     @property
     def total(self) -> float:
-        return sum(self.scores[index] for index in sorted(self.scores))
+        return sum((self.scores[index] for index in sorted(self.scores)), 0.0)
 
     def wanted(self, thread: Thread, start: int, stop: int) -> range:
         return range(max(start, thread.lead - 1), stop)

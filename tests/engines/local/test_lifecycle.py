@@ -300,6 +300,11 @@ async def test_options_are_checked(checkpoint: Path) -> None:
         ({"page_size": 0}, "page_size is 0"),
         ({"kv_memory": "lots"}, "can't be read"),
         ({"kv_memory": "1KiB"}, "no page of 16"),
+        ({"kv_memory": "infGiB"}, "can't be read"),
+        ({"kv_memory": "90000TiB"}, "kv_memory '90000TiB' is more than .* has room for"),
+        ({"kv_tokens": 9, "page_size": 10}, "kv_tokens 9 holds 9 tokens, no page of 10"),
+        ({"kv_tokens": -5}, "kv_tokens is -5"),
+        ({"threads": -1}, "threads is -1"),
     ):
         with pytest.raises(InputError, match=match):
             LocalEngine.open(checkpoint, **options)

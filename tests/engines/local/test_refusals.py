@@ -156,6 +156,16 @@ REQUESTS: dict[str, tuple[Callable[[Bench], Awaitable[object]], type[PlaitError]
         GrammarError,
         "can't be compiled, correct it",
     ),
+    "grammar that no text fits": (
+        lambda on: on.context.generate(grammar=Regex(r"[^\s\S]")),
+        GrammarError,
+        r"the grammar can't be satisfied: no text fits it from here on\. Correct it$",
+    ),
+    "text that is no text": (
+        lambda on: on.context.extend("a\ud800"),
+        InputError,
+        r"character 1 of a text is half a surrogate pair, U\+D800.*read the text as",
+    ),
     "grammar without a token to go on": (
         lambda on: on.context.generate(grammar=Lark("start: <|nothing|>")),
         GrammarError,

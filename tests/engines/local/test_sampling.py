@@ -172,6 +172,8 @@ def test_what_leaves_the_logits_alone_costs_nothing() -> None:
         ({"presence_penalty": math.inf}, "presence_penalty is inf; it must be a number, and finite"),
         ({"logit_bias": {3: -math.inf}}, r"logit_bias\[3\] is -inf"),
         ({"logit_bias": {-3: 1.0}}, r"logit_bias\[-3\]"),
+        ({"logit_bias": {3: 1e300}}, r"logit_bias\[3\] is 1e\+300; it must be 0, or 1e-15 to 1e\+15 in size"),
+        ({"temperature": 5e-324}, "temperature is 5e-324; it must be 0, or 1e-15"),
         ({"logprobs": -1}, "logprobs is -1; it must be 0 or more"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",

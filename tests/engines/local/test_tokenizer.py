@@ -53,6 +53,12 @@ def test_bytes_that_are_no_characters_have_tokens_too(tokenizer: Tokenizer) -> N
         assert tokenizer.data(tokenizer.encode_bytes(data)) == data
 
 
+def test_half_a_surrogate_pair_is_refused_by_its_place(tokenizer: Tokenizer) -> None:
+    for encode in (tokenizer.encode, tokenizer.encode_more, tokenizer.encode_rendered):
+        with pytest.raises(InputError, match=r"character 2 of a text is half a surrogate pair, U\+DCFF"):
+            encode("a\n\udcff")
+
+
 def test_added_tokens_are_text_and_special_ones_have_names(checkpoint: Path) -> None:
     tokenizer = Tokenizer.load(checkpoint, vocabulary=352, eos=())
     tokens = tokenizer.encode('{"thought":"cat","result":"x<|im_end|>')
