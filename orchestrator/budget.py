@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -17,6 +17,7 @@ from .meter import Meter
 
 if TYPE_CHECKING:
     from ..tools import Tool
+    from .graph import Graph
 
 _MILLION = 1_000_000
 
@@ -63,6 +64,23 @@ class Budget:
             value = getattr(self, name)
             if not value >= 0:
                 raise InputError(f"budget {name}={value} can't be kept; use 0 or more, or leave it out for no limit")
+        for place, inner in {**self.nodes, **self.tools}.items():
+            if inner.nodes or inner.tools or inner.prices:
+                raise InputError(
+                    f"the budget of '{place}' holds others or prices; give them to the run's, by full path"
+                )
+
+    def check(self, graph: Graph[Any], engine: str) -> None:
+        """Raise InputError for a budget of a node that the graph has not, and for prices that leave the engine out."""
+        for path in self.nodes:
+            if graph.find(path.partition("/")[0]) is None:
+                known = ", ".join(node.name for node in graph.nodes)
+                raise InputError(f"a budget names node '{path}', which graph '{graph.name}' has not; it has {known}")
+        if self.prices and engine and engine not in self.prices:
+            raise InputError(
+                f"the prices of the budget are for {', '.join(self.prices)}, not for the run's engine '{engine}'; "
+                "add its price, or Price() if it costs nothing"
+            )
 
     @property
     def limits(self) -> bool:

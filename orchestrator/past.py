@@ -16,6 +16,7 @@ from .journal import Journal
 from .recorded import AbsentEngine
 from .recording import Recording
 from .records import NODE, Record, RunRecord
+from .secret_inputs import secret_inputs
 from .values import read_value, write_value
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Past:
             text = self.run.inputs.get(node.name)
             if text is None:
                 raise JournalError(
-                    f"input '{node.name}' of run {self.run.run} could not be recorded; pass the inputs again"
+                    f"input '{node.name}' of run {self.run.run} is not in its record: it is secret, or has no JSON; "
+                    "pass the inputs again"
                 )
             yield read_value(node.type, restore(text))
 
@@ -169,7 +171,12 @@ def record_run(
         )
     book = journal if isinstance(journal, Journal) else journal.journal
     kinds = {node.name: node.type for node in graph.inputs}
-    written = {name: write_value(kinds[name], value) for name, value in inputs.items() if name in kinds}
+    secret = secret_inputs(graph)
+    written = {
+        name: None if name in secret else write_value(kinds[name], value)
+        for name, value in inputs.items()
+        if name in kinds
+    }
     run = RunRecord(
         run=token_hex(6),
         graph=graph.name,

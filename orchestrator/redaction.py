@@ -16,8 +16,8 @@ _SHORTEST = 8
 class Secrets:
     """The secrets that a run knows: environment variables whose names say so, and arguments that tools mark.
 
-    `hide` puts `[secret:NAME]` in their place. `restore` undoes it for environment variables, so that a run which is
-    resumed goes on with the value that the variable has then.
+    `hide` puts `[secret:NAME]` in their place. `restore` undoes it for environment variables and for inputs, so that a
+    run which is resumed goes on with the value that the variable has then, or that is given again.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -25,14 +25,18 @@ class Secrets:
         self._restored: dict[str, str] = {}
         for name, value in environment.items():
             if len(value) >= _SHORTEST and _NAMES.search(name):
-                self.add(name, value)
-                self._restored[_mark(name)] = value
+                self.add_known(name, value)
 
     def add(self, name: str, value: object) -> None:
         """Hide a value from now on. Anything but text, and the empty text, can't be found in texts."""
         if isinstance(value, str) and value:
             for form in {value, json.dumps(value)[1:-1], repr(value)[1:-1]}:
-                self._hidden[form] = _mark(name)
+                self._hidden.setdefault(form, _mark(name))
+
+    def add_known(self, name: str, value: str) -> None:
+        """Hide a value that a later run will know too, so that it can be restored there."""
+        self.add(name, value)
+        self._restored[_mark(name)] = value
 
     def hide(self, text: str) -> str:
         for secret, mark in self._hidden.items():

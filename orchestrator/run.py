@@ -32,6 +32,7 @@ from .queue import Queue
 from .recording import Recording
 from .redaction import Secrets
 from .scope import Scope, Shared
+from .secret_inputs import hide_inputs
 from .values import write_value
 from .wording import summarise
 
@@ -227,6 +228,8 @@ async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options)
         engine = await _opened(graph, options.engine, journal, stack)
         plan = compile_graph(graph, engine)
         options.limits.check(graph)
+        options.budget.check(graph, engine.name if engine is not None else "")
+        hide_inputs(graph, values, secrets)
         if options.answer is None and not (isinstance(journal, Past) and journal.replay):
             check_answered(graph)
         recording = None

@@ -156,6 +156,23 @@ async def test_a_run_that_spent_its_budget_is_resumed_with_more(tmp_path: Any) -
     assert made == [0, 1, 2, 3, 4, 5]
 
 
+async def test_a_budget_that_would_hold_nothing_is_refused() -> None:
+    @plait.graph
+    def build(g: Builder) -> str:
+        return g.think("Hello", name="greeting")
+
+    for budget, message in (
+        (Budget(nodes={"greting": Budget(tokens=1)}), "a budget names node 'greting', which graph 'build' has not"),
+        (Budget(cost=1, prices={"gpt": Price(1.0)}), "are for gpt, not for the run's engine 'scripted'"),
+    ):
+        engine = ScriptedEngine(["Hi"])
+        with pytest.raises(InputError, match=message):
+            await build.run(engine=engine, budget=budget)
+        assert engine.asked == []
+    with pytest.raises(InputError, match="the budget of 'greeting' holds others or prices"):
+        Budget(nodes={"greeting": Budget(tools={"look": Budget(calls=1)})})
+
+
 def test_a_budget_below_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="budget calls=-1 can't be kept"):
         Budget(calls=-1)

@@ -9,7 +9,7 @@ import pytest
 
 import plait
 from plait.engines.scripted import ScriptedEngine
-from plait.errors import InputError, NodeError
+from plait.errors import InputError, JournalError, NodeError
 from plait.orchestrator import Builder, Scope
 from plait.orchestrator.redaction import Secrets
 
@@ -75,6 +75,28 @@ async def test_secrets_are_in_no_error(tmp_path: Path) -> None:
         assert PASSWORD not in str(error)
         error = error.__cause__
     assert PASSWORD not in bytes_of(tmp_path)
+
+
+async def test_an_input_that_a_tool_keeps_secret_is_not_recorded(tmp_path: Path) -> None:
+    @plait.graph
+    def inner(g: Builder, word: str) -> str:
+        return g.call(enter, user="Ada", password=word)
+
+    @plait.graph
+    def build(g: Builder, word: str) -> str:
+        said = g.think("Say {word} aloud.", word=word)
+        return g.function(lambda said, entered: said + entered, said=said, entered=g.subgraph(inner, word))
+
+    events: list[Any] = []
+    with plait.Journal(tmp_path / "j.db") as journal:
+        engine = ScriptedEngine([f"{PASSWORD}!"])
+        answer = await build.run(PASSWORD, engine=engine, journal=journal, listeners=[events.append])
+        assert answer.count(PASSWORD) == 2
+        assert PASSWORD not in bytes_of(tmp_path) + "".join(map(repr, events))
+        past = journal.replay(journal.runs()[0].run)
+        with pytest.raises(JournalError, match=r"input 'word' of run .* is secret"):
+            await build.run(engine=None, journal=past)
+        assert await build.run(PASSWORD, engine=None, journal=past) == answer
 
 
 def test_only_variables_named_as_secrets_are_hidden() -> None:
