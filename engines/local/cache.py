@@ -43,8 +43,11 @@ class Block:
 class PrefixCache:
     """A tree of blocks for each salt. Blocks are given up longest unused first, and only for pages that nobody uses."""
 
-    def __init__(self, pool: PagePool, *, keeps: bool = True) -> None:
-        """`keeps`: False to keep nothing, so that nothing is ever found."""
+    def __init__(self, pool: PagePool, *, keeps: bool = True, least: int = 0) -> None:
+        """`keeps`: False to keep nothing, so that nothing is ever found. `least`: tokens (a page if that is more) that
+        a find must spare a thread, or it goes on without: what stands in pages of others' is one more read for every
+        layer and step, which a short prompt's encoding doesn't outweigh."""
+        self.least = max(least, pool.page_size)
         self.evicted = 0
         """Pages given up because others needed them."""
         self._pool = pool

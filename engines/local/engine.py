@@ -117,13 +117,15 @@ class LocalEngine:
         threads: int | Literal["auto"] = "auto",
         batch_invariant: bool = False,
         prefix_cache: bool = True,
+        prefix_least: int = 128,
     ) -> LocalEngine:
         """Load a checkpoint in Hugging Face layout and start its step loop. `backend` says who computes the model.
 
         The KV pool takes `kv_memory` ("1GiB", or bytes), or holds `kv_tokens` tokens if that is given. A step encodes
         up to `step_tokens` tokens of at most `max_batch` threads. `threads` is torch's number of threads, which is the
         whole process's; "auto" is one for a small model on a CPU, and otherwise as torch has it. `prefix_cache` keeps
-        what was encoded for prompts that begin alike, until others need the pages.
+        what was encoded for prompts that begin alike, until others need the pages; they must have `prefix_least` tokens
+        in common, since what is shared is one more read for every layer and step.
         With `batch_invariant` a thread's logits are the same to the last bit whatever else is in the batch, in whatever
         chunks and pages, preempted or not; without it, to rounding. Steps then take about twice as long for one
         thread and three times for a prompt or 16 threads (the embedded model on a CPU).
@@ -132,7 +134,11 @@ class LocalEngine:
         directory = Path(path)
         place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         sizes = {"page_size": (page_size, 1), "step_tokens": (step_tokens, 1), "max_batch": (max_batch, 1)}
-        counts = {"kv_tokens": (kv_tokens, 0), "threads": (0 if threads == "auto" else threads, 0)}
+        counts = {
+            "kv_tokens": (kv_tokens, 0),
+            "prefix_least": (prefix_least, 0),
+            "threads": (0 if threads == "auto" else threads, 0),
+        }
         for option, (value, least) in {**sizes, **counts}.items():
             if value < least:
                 raise InputError(f"{option} is {value}; it must be at least {least}")
@@ -157,6 +163,7 @@ class LocalEngine:
                 max_batch=max_batch,
                 threads=_threads(threads, config, decoder.device.type),
                 prefix_cache=prefix_cache,
+                prefix_least=prefix_least,
             )
         except (MemoryError, RuntimeError) as error:
             raise InputError(f"{asked} is more than device '{place}' has room for; give less") from error

@@ -68,11 +68,12 @@ class StepLoop:
         max_batch: int,
         threads: int,
         prefix_cache: bool = True,
+        prefix_least: int = 0,
     ) -> None:
         """`tokens` is the size of the vocabulary that may be sampled; `threads` is torch's, 0 to leave it alone."""
         self.decoder = decoder
         self.pool = pool
-        cache = PrefixCache(pool, keeps=prefix_cache)
+        cache = PrefixCache(pool, keeps=prefix_cache, least=prefix_least)
         self.scheduler = Scheduler(pool, cache, step_tokens=step_tokens, max_batch=max_batch, fail=self._fail)
         self.turns = Turns()
         self.steps = 0

@@ -195,9 +195,11 @@ class Scheduler:
         return True
 
     def _comes_soon(self, thread: Thread) -> bool:
-        """True if a running thread is about to encode the page that comes after what the cache has for this one."""
+        """True if a running thread is about to encode the page that comes after what the cache has for this one, and
+        with it enough to begin from."""
         sought = thread.sought if self.cache.keeps else []
-        end = len(self.cache.find(sought, thread.holding.salt)) + self.pool.page_size
+        known = len(self.cache.find(sought, thread.holding.salt))
+        end = max(known + self.pool.page_size, len(thread.base) + self.cache.least)
         running = (other for other in self.running if isinstance(other, Thread))
         return end <= len(sought) and any(other.encodes(sought[:end], thread) for other in running)
 

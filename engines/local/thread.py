@@ -178,18 +178,13 @@ class Thread:
         coming = self.own[self.encoded : self.encoded + len(tokens) - done]
         return coming == tokens[done:] and view.tokens == tokens[:done]
 
-    def adopt(self, view: View) -> None:
-        """Begin from a view that was found; the own tokens that it holds need not be encoded. For less than a page it
-        isn't worth leaving the own segment."""
-        found = len(view) - len(self.base)
-        if found < self.pool.page_size:
-            return
-        self.base, self.encoded, self.found = view, found, found
-        self._hold(view)
-
     def look(self, cache: PrefixCache) -> None:
-        """Begin from what the cache has."""
-        self.adopt(cache.find(self.sought, self.holding.salt))
+        """Begin from what the cache has, if that is enough; the own tokens that it holds need not be encoded."""
+        view = cache.find(self.sought, self.holding.salt)
+        found = len(view) - len(self.base)
+        if found >= cache.least:
+            self.base, self.encoded, self.found = view, found, found
+            self._hold(view)
 
     def stand_on(self, view: View) -> None:
         """Go on from a view that is encoded, whatever the holding has."""

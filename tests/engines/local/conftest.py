@@ -90,10 +90,12 @@ def dressed(directory: Path, tokenizer: Tokenizer) -> Path:
 
 @pytest.fixture(scope="session")
 def open_local() -> Callable[..., LocalEngine]:
-    """`open_local(checkpoint, **options)`: an engine in float64, so that outputs compare as equal."""
+    """`open_local(checkpoint, **options)`: an engine in float64, so that outputs compare as equal, which takes what the
+    prefix cache has from a page on."""
 
     def make(path: Path, **options: object) -> LocalEngine:
-        return LocalEngine.open(path, **{"dtype": "float64", "kv_tokens": 8192, "device": "cpu", **options})
+        defaults = {"dtype": "float64", "kv_tokens": 8192, "device": "cpu", "prefix_least": 0}
+        return LocalEngine.open(path, **{**defaults, **options})
 
     return make
 

@@ -169,6 +169,21 @@ async def test_a_prompt_is_encoded_once_and_the_outputs_are_the_same(checkpoint:
         engine.check_integrity()
 
 
+async def test_a_find_below_the_least_is_not_taken(checkpoint: Path, open_local: Open) -> None:
+    """Neither from the cache nor by waiting for another that encodes it."""
+    for least, taken in ((40, False), (8, True)):
+        async with open_local(checkpoint, page_size=PAGE, prefix_least=least) as engine:
+            first = await engine.start(PROMPT)
+            assert 8 < first.length <= 40
+            again = await engine.start(PROMPT)
+            assert bool(again.usage.cached) is taken
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(engine.start, "people said " + PROMPT)
+            assert bool(engine.stats().tokens_found) is taken
+            engine.check_integrity()
+
+
 async def test_what_was_generated_is_found_when_it_comes_back_as_a_prompt(checkpoint: Path, open_local: Open) -> None:
     async with open_local(checkpoint, page_size=PAGE) as engine:
         out = await (await engine.start("the cat")).generate(max_tokens=30)
