@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -82,8 +83,9 @@ class FileIndex:
         for order in orders:
             for rank, passage in enumerate(order):
                 scores[passage] = scores.get(passage, 0.0) + 1 / (_RANK + rank)
-        best = sorted(scores, key=lambda passage: (-scores[passage], passage))[: max(limit, 0)]
-        return [self._passage(passage) for passage in best]
+        best = sorted(scores, key=lambda passage: (-scores[passage], passage))
+        found = (self._passage(passage) for passage in best)
+        return list(islice((passage for passage in found if passage is not None), max(limit, 0)))
 
     def _by_words(self, query: str) -> list[int]:
         words = ["".join(letter for letter in word if letter.isalnum()) for word in query.split()]
@@ -100,14 +102,15 @@ class FileIndex:
             if row not in self._vectors
         ]
         vectors = await embed([query, *(text for _, text in new)])
-        self._vectors.update(zip((row for row, _ in new), vectors[1:], strict=True))
+        there = {row for (row,) in self._database.execute("SELECT rowid FROM passages")}  # files may have changed
+        made = zip((row for row, _ in new), vectors[1:], strict=True)
+        self._vectors.update((row, vector) for row, vector in made if row in there)
         return sorted(self._vectors, key=lambda row: (-_cosine(vectors[0], self._vectors[row]), row))
 
-    def _passage(self, row: int) -> Passage:
-        text, file, line = self._database.execute(
-            "SELECT text, file, line FROM passages WHERE rowid = ?", (row,)
-        ).fetchone()
-        return Passage(file, line, text)
+    def _passage(self, row: int) -> Passage | None:
+        """None if its file has changed since it was found."""
+        found = self._database.execute("SELECT file, line, text FROM passages WHERE rowid = ?", (row,)).fetchone()
+        return Passage(*found) if found else None
 
     def _read_changes(self) -> None:
         """Read new and changed files, and forget those that are gone."""

@@ -44,7 +44,10 @@ def _run(code: str) -> int:
     except MemoryError:
         return MEMORY_STATUS
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else bool(exit_.code)
+        if isinstance(exit_.code, int) or exit_.code is None:
+            return exit_.code or 0
+        sys.stderr.write(f"{exit_.code}\n")
+        return 1
     except BaseException as error:
         traceback.print_exception(error.with_traceback(_below(error)))
         return 1

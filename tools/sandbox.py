@@ -34,7 +34,7 @@ Protection: TypeAlias = Literal["environment", "files", "limits", "network", "pr
 
 _JAIL = Path(__file__).with_name("jail.py")
 _MEMORY_STATUS = 120
-_CPU_STATUS = 128 + 24
+_CPU_SIGNAL = 24
 _LIBRARIES = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache")
 _OWN_USERS = 2_000_000
 
@@ -161,6 +161,8 @@ async def _watched(process: Process, bounds: Bounds) -> Ran:
         with anyio.CancelScope(shield=True):
             await process.aclose()
     status = process.returncode or 0
+    if status > 128:  # bubblewrap says so of a signal
+        status = 128 - status
     outcome = stopped[0] if stopped else _outcome(status)
     return Ran(outcome, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"), status)
 
@@ -182,9 +184,9 @@ def _kill(process: Process) -> None:
 def _outcome(status: int) -> Outcome:
     if status == _MEMORY_STATUS:
         return "memory"
-    if status in (_CPU_STATUS, -24):
+    if status == -_CPU_SIGNAL:
         return "cpu"
-    if status < 0 or status > 128:
+    if status < 0:
         return "killed"
     return "ok" if status == 0 else "error" if status == 1 else "exit"
 

@@ -63,6 +63,18 @@ async def test_meaning_finds_what_words_do_not(folder: Path) -> None:
     assert len(asked) == 4  # each passage once
 
 
+async def test_a_file_that_changes_while_another_search_waits_is_left_out(folder: Path) -> None:
+    async def embed(texts: Sequence[str]) -> list[list[float]]:
+        if "first" in texts[0]:
+            (folder / "deep" / "lakes.txt").unlink()
+            await index.search("second", 9)
+        return [[1.0] for _ in texts]
+
+    index = FileIndex(folder, (".md", ".txt"), embed)
+    assert [found.file for found in await index.search("first Peru", 9)] == ["rivers.md"]
+    assert [found.file for found in await index.search("Peru", 9)] == ["rivers.md"]
+
+
 def test_a_folder_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="no folder /nowhere"):
         file_search("/nowhere")

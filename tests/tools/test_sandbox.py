@@ -151,6 +151,16 @@ async def test_code_gives_what_it_prints_and_reads_its_input() -> None:
 
 
 @isolated
+async def test_an_exit_gives_its_status_or_its_text_and_a_signal_its_number() -> None:
+    assert (await run_python("raise SystemExit(7)")).status == 7
+    assert (await run_python("raise SystemExit")).outcome == "ok"
+    ran = await run_python("raise SystemExit('no such thing')")
+    assert (ran.outcome, ran.stderr) == ("error", "no such thing\n")
+    ran = await run_python("import os; os.kill(os.getpid(), 9)")
+    assert (ran.outcome, ran.status) == ("killed", -9)
+
+
+@isolated
 async def test_the_tool_tells_the_model_how_code_ended() -> None:
     run_code = sandbox.python(bounds=SMALL)
     assert await run_code("print(6 * 7)") == "42\n"
