@@ -18,7 +18,7 @@ import anyio
 from .. import errors
 from ..errors import CapabilityError, CassetteError, DataError, EngineError, PlaitError, TransientEngineError
 from .base import Capabilities, Context, Engine, Generation, Member, Prompt, TeamStream, Teamwork
-from .cassette_context import Answer, CassetteContext, context_answer, plain
+from .cassette_context import Answer, CassetteContext, CassetteGrammar, context_answer, plain
 
 VERSION = 1
 
@@ -121,23 +121,40 @@ class CassetteEngine:
         key = _hash(before, question)
         if self.inner is None:
             await anyio.lowlevel.checkpoint()
-            found = self._tape.find(key)
-            if found is None:
-                raise CassetteError(
-                    f"cassette {self._path} holds no answer to '{question[0]}': what was asked before or its arguments "
-                    "have changed since it was recorded; record it anew"
-                )
-            if "error" in found:
-                raise _error_of(found)
-            return key, found
+            return key, self._found(key, question)
         try:
             answer = await perform()
         except PlaitError as error:
-            seconds = getattr(error, "retry_after", 0.0)
-            self._tape.keep(key, {"error": type(error).__name__, "message": str(error), "retry_after": seconds})
+            self._tape.keep(key, _error_answer(error))
             raise
         self._tape.keep(key, answer)
         return key, answer
+
+    def force(self, grammar: CassetteGrammar, text: str) -> CassetteGrammar:
+        """The grammar's state after a text was inserted; asked and kept, or found. Raises what was raised."""
+        question = ["force", grammar.key, text]
+        key = _hash("", question)
+        if self.inner is None:
+            return CassetteGrammar(self, [*grammar.key, text], None, self._found(key, question)["complete"])
+        assert grammar.inner is not None
+        try:
+            inner = grammar.inner.force(text)
+        except PlaitError as error:
+            self._tape.keep(key, _error_answer(error))
+            raise
+        self._tape.keep(key, {"complete": inner.complete})
+        return CassetteGrammar(self, [*grammar.key, text], inner, inner.complete)
+
+    def _found(self, key: str, question: Sequence[Any]) -> Answer:
+        found = self._tape.find(key)
+        if found is None:
+            raise CassetteError(
+                f"cassette {self._path} holds no answer to '{question[0]}': what was asked before or its arguments "
+                "have changed since it was recorded; record it anew"
+            )
+        if "error" in found:
+            raise _error_of(found)
+        return found
 
 
 @dataclass(slots=True)
@@ -171,6 +188,11 @@ def _without_teams(capabilities: Capabilities) -> Capabilities:
 def _hash(before: str, question: Sequence[Any]) -> str:
     text = json.dumps([before, *question], ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _error_answer(error: PlaitError) -> Answer:
+    seconds = getattr(error, "retry_after", 0.0)
+    return {"error": type(error).__name__, "message": str(error), "retry_after": seconds}
 
 
 def _error_of(answer: Answer) -> PlaitError:

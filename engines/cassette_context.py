@@ -218,7 +218,7 @@ class CassetteStream:
         if answer["complete"] is not None:
             source = _grammar_key(self._grammar)
             inner = made.grammar if made else None
-            grammar = CassetteGrammar([source, answer["said"]], inner, answer["complete"])
+            grammar = CassetteGrammar(self._context.engine, [source, answer["said"]], inner, answer["complete"])
         self._result = Generation(
             text=answer["said"],
             context=context,
@@ -235,16 +235,16 @@ class CassetteStream:
 
 
 class CassetteGrammar:
-    """A grammar's state, known by what was said since it began. `complete` is known where the engine told it."""
+    """Where a generation stands in its grammar, known by what was said since it began."""
 
-    def __init__(self, key: list[Any], inner: GrammarState | None, complete: bool) -> None:
+    def __init__(self, engine: CassetteEngine, key: list[Any], inner: GrammarState | None, complete: bool) -> None:
         self.key = key
         self.inner = inner
         self.complete = complete
+        self._engine = engine
 
     def force(self, text: str) -> CassetteGrammar:
-        inner = self.inner.force(text) if self.inner is not None else None
-        return CassetteGrammar([*self.key, text], inner, inner.complete if inner is not None else self.complete)
+        return self._engine.force(self, text)
 
 
 def context_answer(context: Context) -> Answer:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -193,22 +193,16 @@ def _type(schema: Any) -> Any:
     return _TYPES.get(kind, Any) if isinstance(kind, str) else Any
 
 
-class _named:  # noqa: N801
+@contextmanager
+def _named(server: str, doing: str) -> Iterator[None]:
     """Turns what the client raises when its server is gone into an error that says so."""
-
-    def __init__(self, server: str, doing: str) -> None:
-        self._server = server
-        self._doing = doing
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            raise ToolServerError(
-                f"MCP server '{self._server}' could not {self._doing}: {_reason(error)}. "
-                "If it has ended, start it again and open it anew"
-            ) from error
+    try:
+        yield
+    except Exception as error:
+        raise ToolServerError(
+            f"MCP server '{server}' could not {doing}: {_reason(error)}. "
+            "If it has ended, start it again and open it anew"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:

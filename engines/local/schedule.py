@@ -197,10 +197,12 @@ class Scheduler:
     def _comes_soon(self, thread: Thread) -> bool:
         """True if a running thread is about to encode the page that comes after what the cache has for this one, and
         with it enough to begin from."""
-        sought = thread.sought if self.cache.keeps else []
+        running = [other for other in self.running if isinstance(other, Thread)]
+        if not running or not self.cache.keeps:
+            return False
+        sought = thread.sought
         known = len(self.cache.find(sought, thread.holding.salt))
         end = max(known + self.pool.page_size, len(thread.base) + self.cache.least)
-        running = (other for other in self.running if isinstance(other, Thread))
         return end <= len(sought) and any(other.encodes(sought[:end], thread) for other in running)
 
     def _counts(self) -> list[tuple[Unit, int]]:
@@ -236,7 +238,7 @@ class Scheduler:
             if not self.running:
                 self._begin_anew(thread)
             return False
-        if isinstance(thread, Thread):
+        if missing and isinstance(thread, Thread):
             thread.reserve(count, self._clear_run(thread.pages_wanted(count, self.pool.free + self.pool.cached)))
         thread.grow(count)
         return True

@@ -15,7 +15,15 @@ from plait.engines import Choice, Member, Message, Regex, Sampling, Teamwork, op
 from plait.engines.base import Engine
 from plait.engines.cassette import CassetteEngine
 from plait.engines.scripted import Reply, ScriptedEngine
-from plait.errors import CapabilityError, CassetteError, ContextError, DataError, EngineError, TransientEngineError
+from plait.errors import (
+    CapabilityError,
+    CassetteError,
+    ContextError,
+    DataError,
+    EngineError,
+    GrammarError,
+    TransientEngineError,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +37,9 @@ async def conversation(engine: Engine) -> list[Any]:
     written = stream.result
     chosen = await start.generate(grammar=Regex("[ab]{3}c"), max_tokens=2)
     assert chosen.grammar is not None
+    ended = chosen.grammar.force("bc")
+    with pytest.raises(GrammarError):
+        chosen.grammar.force("x")
     more = await (await chosen.context.extend("b")).generate(grammar=chosen.grammar.force("b"))
     several = await start.samples(2, max_tokens=3, sampling=Sampling(temperature=1.0))
     joined = await start.splice([one.context for one in several], at="parallel", mode="exact")
@@ -37,6 +48,7 @@ async def conversation(engine: Engine) -> list[Any]:
         chunks,
         [(one.text, one.tokens, one.finish, one.logprobs) for one in (written, chosen, more, *several)],
         [(context.text, context.length) for context in (start, written.context, joined, pruned)],
+        (chosen.grammar.complete, ended.complete),
         await pruned.score(["yes", "no"]),
         await start.embed(pooling="last"),
     ]
