@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +13,12 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from plait.engines.local import LocalEngine
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def checkpoints(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Both by name, each made in `folder` when it is its turn."""
+    yield "embedded 1.6M", embedded_checkpoint(folder / "embedded")
+    yield "random 97M", random_checkpoint(folder / "random")
 
 
 def embedded_checkpoint(folder: Path) -> Path:

@@ -16,7 +16,7 @@ import anyio
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from plait.benchmarks.checkpoints import embedded_checkpoint, random_checkpoint
+from plait.benchmarks.checkpoints import checkpoints
 from plait.benchmarks.table import Cell, Table, spread
 from plait.engines.local import LocalEngine
 
@@ -42,8 +42,8 @@ COLUMNS = (
 def measure(folder: Path) -> Table:
     """Both sides on both checkpoints, which are made in `folder`."""
     rows: list[tuple[Cell, ...]] = []
-    for name, make, threads in (("embedded 1.6M", embedded_checkpoint, 1), ("random 97M", random_checkpoint, 2)):
-        rows += anyio.run(compare, name, make(folder / name.replace(" ", "-")), threads)
+    for (name, path), threads in zip(checkpoints(folder), (1, 2), strict=True):
+        rows += anyio.run(compare, name, path, threads)
     question = f"tokens/s of greedy decoding in float32, {NEW_TOKENS} new tokens, median of {ROUNDS} rounds"
     return Table("decode", question, COLUMNS, tuple(rows))
 

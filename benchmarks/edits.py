@@ -13,7 +13,7 @@ from time import perf_counter
 
 import anyio
 
-from plait.benchmarks.checkpoints import embedded_checkpoint, random_checkpoint
+from plait.benchmarks.checkpoints import checkpoints
 from plait.benchmarks.table import Cell, Table, spread
 from plait.engines.base import Context
 from plait.engines.local import LocalEngine
@@ -30,9 +30,7 @@ COLUMNS = ("model", "way", "ms to next token", "± spread", "tokens encoded", "p
 
 def measure(folder: Path) -> Table:
     """Forks and prunes on both checkpoints, which are made in `folder`."""
-    rows: list[tuple[Cell, ...]] = []
-    for name, make in (("embedded 1.6M", embedded_checkpoint), ("random 97M", random_checkpoint)):
-        rows += anyio.run(compare, name, make(folder / name.replace(" ", "-")))
+    rows = [row for name, path in checkpoints(folder) for row in anyio.run(compare, name, path)]
     _, cut, after = PARTS
     question = (
         f"{sum(PARTS)} sentences: {FORKS} forks of their context beside {FORKS} prefills of them, and a prune of {cut} "

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from plait.benchmarks import countdown, decode, edits, plots, prefix, teams, tim
+from plait.benchmarks import countdown, decode, edits, invariant, plots, prefix, teams, tim
 from plait.benchmarks.table import Table
 from plait.errors import UnknownNameError
 
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Callable[[Path], Table]] = {
     "decode": decode.measure,
     "edits": edits.measure,
     "prefix": prefix.measure,
+    "invariant": invariant.measure,
     "teams": teams.measure,
     "tim": tim.measure,
     "countdown": countdown.measure,

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import anyio
 
-from plait.benchmarks.checkpoints import embedded_checkpoint, random_checkpoint
+from plait.benchmarks.checkpoints import checkpoints
 from plait.benchmarks.table import Cell, Table, spread
 from plait.engines.local import LocalEngine
 
@@ -19,9 +19,7 @@ COLUMNS = ("model", "prompt", "ms to first token", "± spread", "tokens encoded"
 
 def measure(folder: Path) -> Table:
     """Both checkpoints, which are made in `folder`."""
-    rows: list[tuple[Cell, ...]] = []
-    for name, make in (("embedded 1.6M", embedded_checkpoint), ("random 97M", random_checkpoint)):
-        rows += anyio.run(compare, name, make(folder / name.replace(" ", "-")))
+    rows = [row for name, path in checkpoints(folder) for row in anyio.run(compare, name, path)]
     question = (
         f"a prompt of {SENTENCES} sentences, seen before (hit), seen first (cold), and with the cache off; "
         f"new prompts only, with the cache on and off; median of {ROUNDS} rounds"

@@ -15,7 +15,7 @@ from time import perf_counter
 
 import anyio
 
-from plait.benchmarks.checkpoints import embedded_checkpoint, random_checkpoint
+from plait.benchmarks.checkpoints import checkpoints
 from plait.benchmarks.table import Cell, Table, spread
 from plait.engines.base import Context, Generation, Layout, Member, Sampling, Teamwork
 from plait.engines.local import LocalEngine
@@ -31,9 +31,7 @@ COLUMNS = ("model", "threads", "way", "tok/s", "± spread", "K/V MB read a step"
 
 def measure(folder: Path) -> Table:
     """Both checkpoints, which are made in `folder`."""
-    rows: list[tuple[Cell, ...]] = []
-    for name, make in (("embedded 1.6M", embedded_checkpoint), ("random 97M", random_checkpoint)):
-        rows += anyio.run(compare, name, make(folder / name.replace(" ", "-")))
+    rows = [row for name, path in checkpoints(folder) for row in anyio.run(compare, name, path)]
     question = (
         f"{NEW_TOKENS} tokens of each thread after a prompt of {SENTENCES} sentences, which is encoded before; "
         f"median of {ROUNDS} rounds"

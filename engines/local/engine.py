@@ -127,8 +127,8 @@ class LocalEngine:
         what was encoded for prompts that begin alike, until others need the pages; they must have `prefix_least` tokens
         in common, since what is shared is one more read for every layer and step.
         With `batch_invariant` a thread's logits are the same to the last bit whatever else is in the batch, in whatever
-        chunks and pages, preempted or not; without it, to rounding. Steps then take about twice as long for one
-        thread and three times for a prompt or 16 threads (the embedded model on a CPU).
+        chunks and pages, preempted or not; without it, to rounding. Prompts and steps then take two to four times
+        as long (`plait bench engine --only invariant`).
         Raises CheckpointError, InputError.
         """
         directory = Path(path)
