@@ -131,6 +131,42 @@ class TransientEngineError(EngineError):
         self.retry_after = retry_after
 
 
+class RateLimitError(TransientEngineError):
+    """A server asks to slow down."""
+
+
+class ServerFaultError(TransientEngineError):
+    """A server has failed at what it was asked (5xx)."""
+
+
+class ServerLostError(TransientEngineError):
+    """A server can't be reached, or its connection broke before the answer's end."""
+
+
+class ServerTimeoutError(TransientEngineError):
+    """A server took too long to connect, to begin its answer, or to go on with it."""
+
+
+class AnswerError(TransientEngineError):
+    """A server's answer can't be read: it is not of the protocol."""
+
+
+class RequestError(EngineError):
+    """A server refuses what it was asked, and would again."""
+
+
+class UnknownModelError(RequestError):
+    """A server does not have the model, or nothing at that address."""
+
+
+class AccessError(RequestError):
+    """A server refuses the key, or its quota is used up."""
+
+
+class FilteredError(RequestError):
+    """A server withholds the answer: a filter has cut it, or the model refused."""
+
+
 # ---- tools
 
 
