@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from plait.engines import Sampling, open_engine
+from plait.engines.base import Placement
 from plait.engines.local import LocalEngine
 from plait.engines.local.engine import parse_memory
 from plait.errors import CheckpointError, ContextError, EngineClosedError, EngineError, InputError, PoolError
@@ -325,15 +326,20 @@ async def test_memory_sizes_the_pool(checkpoint: Path) -> None:
 # ---- edits of more than the pool holds at once
 
 
-async def test_edits_that_evict_each_other_take_turns(checkpoint: Path, open_local: Open) -> None:
+@pytest.mark.parametrize(("at", "at_once"), [("sequence", 20), ("parallel", 2)])
+async def test_edits_that_evict_each_other_take_turns(
+    checkpoint: Path, open_local: Open, at: Placement, at_once: int
+) -> None:
+    """A parallel group is never evicted, so that the pool has to hold the groups that are there at once."""
     texts = [" the cat sat on the mat", " hello world to people"]
     async with open_local(checkpoint, kv_tokens=80, page_size=4, prefix_cache=False) as engine:
-        found = list[str]()
+        found, limit = list[str](), anyio.Semaphore(at_once)
 
         async def splice(number: int) -> None:
             parent = await engine.start(f"{number} said ")
             forks = [await parent.extend(text) for text in texts]
-            found.append((await parent.splice(forks, at="parallel", mode="exact")).text)
+            async with limit:
+                found.append((await parent.splice(forks, at=at, mode="exact")).text)
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
