@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ijson
 
 from ..errors import FormatError
+from .findings import Findings
 from .subtasks import TextSpan
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _record(**properties: Any) -> dict[str, Any]:
     }
 
 
-_UP_TO_BRACKET = re.compile(r"[^\[\]]*[\[\]]|[^\[\]]+")
+_UP_TO_BRACKET = re.compile(r"[^\[\]{}]*[\[\]{}]|[^\[\]{}]+")
 
 
 @dataclass(slots=True)
@@ -48,7 +49,15 @@ class _Task:
     thought: str | None = None
     tool: str = ""
     parameters: Any = None
+    result: str = ""
     conclusion: str = ""
+
+
+class OpenList(NamedTuple):
+    """A list of tasks that goes on: where it starts, and up to where each task that is finished in it reaches."""
+
+    start: int
+    ends: list[int]
 
 
 @dataclass(slots=True)
@@ -57,15 +66,17 @@ class TaskTree:
 
     Feed it all text of the trace in order, tool results included. `call` is the tool use that waits for its result,
     `finished` holds the lists of subtasks that ended since they were last taken: what stands between their brackets.
+    `findings` are told what each task found.
     """
 
     root: Scope
+    findings: Findings = field(default_factory=Findings)
     answer: str | None = None
     finished: list[TextSpan] = field(default_factory=list)
     _grown: list[Scope] = field(default_factory=list)
     _regrown: int = 0
     _characters: int = 0
-    _lists: list[int] = field(default_factory=list)
+    _lists: list[OpenList] = field(default_factory=list)
     _open: list[_Task] = field(default_factory=list)
     _places: list[str] = field(default_factory=list)
     _key: str = ""
@@ -92,7 +103,8 @@ class TaskTree:
     def rewound(self, text: str) -> TaskTree:
         """The tree as it was after `text`, the trace's beginning, with the nodes that it had then; later ones are
         cancelled."""
-        tree = TaskTree(self.root, _grown=self._grown)
+        self.findings.clear()
+        tree = TaskTree(self.root, self.findings, _grown=self._grown)
         tree.feed(text)
         tree.take_finished()
         for scope in tree._grown[tree._regrown :]:
@@ -104,6 +116,10 @@ class TaskTree:
         """The lists that ended, in order; they are given once."""
         finished, self.finished = self.finished, []
         return finished
+
+    def open_lists(self) -> list[OpenList]:
+        """The lists that are not finished but hold tasks that are, the outermost first."""
+        return [each for each in self._lists if each.ends]
 
     @property
     def in_parameters(self) -> bool:
@@ -170,14 +186,17 @@ class TaskTree:
         self._key = ""
         if place == "task":
             self._open.append(_Task(self.scope))
+            if self._lists[-1].ends:  # the comma between goes with the task before it
+                self._lists[-1].ends[-1] = self._characters - 1
         elif place == "tasks":
-            self._lists.append(self._characters)
+            self._lists.append(OpenList(self._characters, []))
 
     def _leave(self, place: str) -> None:
         if place == "task":
             self._close(self._open.pop())
+            self._lists[-1].ends.append(self._characters)
         elif place == "tasks":
-            start = self._lists.pop()
+            start, _ = self._lists.pop()
             if self._open:  # the list of all tasks isn't one of subtasks
                 self.finished.append(TextSpan(start, self._characters - 1))
 
@@ -195,6 +214,7 @@ class TaskTree:
         if task.thought is None:
             raise FormatError("a task of the task tree has no thought")
         task.scope.finish(task.conclusion)
+        self.findings.add(task.thought, task.conclusion, task.result)
 
     def _text(self, value: str) -> None:
         match self._places[-1] if self._places else "", self._key:
@@ -205,5 +225,7 @@ class TaskTree:
                 self._open[-1].conclusion = value
             case "tooluse", "tool_name":
                 self._open[-1].tool = value
+            case "tooluse", "tool_result" if self._open:
+                self._open[-1].result = value
             case _, "answer":
                 self.answer = value

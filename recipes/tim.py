@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from ..engines import GREEDY, Generation, Grammar, JsonSchema, Sampling
-from ..errors import CutError, FormatError, UnknownNameError
+from ..errors import CutError, FormatError, InputError, UnknownNameError
 from ..orchestrator import Builder, Graph, Scope, graph
 from ..tools import Tool, ToolBox, default_tools
+from .findings import Findings, recall_from
+from .horizon import Horizon
 from .prompt import conversation
 from .settings import at_least
 from .subtasks import SubtaskBuffer
@@ -32,6 +33,8 @@ def tim(
     buffer: int = KEEP_ALL,
     mode: Literal["exact", "shift", "none"] = "exact",
     minimum: int = 16,
+    live: int = 0,
+    recall: bool = False,
     retries: int = 1,
     grammar: Grammar | None = None,
 ) -> Graph[str]:
@@ -50,47 +53,62 @@ def tim(
     | that fails, too, or the text is cut by `max_tokens` or by the window | all open tasks are concluded "unknown" from
       the last result or list on, and the answer is asked for |
     | the window is full, but finished lists are still attended to | they are pruned, whatever `buffer` says |
+    | `live` tokens are held, and nothing that is finished is left to prune | as if the text had been cut |
     | there is no result or list to go back to, or no answer even then | FormatError |
 
     What was mended is reported as an event "mended".
     """
     at_least(1, max_tokens=max_tokens)
-    at_least(0, minimum=minimum, retries=retries, buffer=buffer)
-    prunes = mode != "none" and buffer < KEEP_ALL
-    stops = [*RESULT, *LIST_END] if prunes else RESULT
-    box = ToolBox(default_tools() if tools is None else tools)
+    at_least(0, minimum=minimum, retries=retries, buffer=buffer, live=live)
+    if live and mode == "none":
+        raise InputError(f"live={live} can't be kept to with mode='none'; let it prune: mode='exact' or mode='shift'")
+    prunes = mode != "none" and (buffer < KEEP_ALL or live > 0)
+    stops = [*RESULT, *LIST_END] if buffer < KEEP_ALL and mode != "none" else RESULT
+    own = ToolBox(default_tools() if tools is None else tools)
 
     async def grow_tree(scope: Scope, task: str) -> str:
+        findings = Findings()
+        box = ToolBox([*own, recall_from(findings)]) if recall else own
         context = await scope.start(conversation("tim", task, tools=box.describe()))
         held = scope.supported(grammar or JsonSchema(task_tree_schema(box.schemas())))
-        trace, lists, tries = Trace(scope, context, held, TaskTree(scope)), SubtaskBuffer(buffer), 0
+        trace = Trace(scope, context, held, TaskTree(scope, findings))
+        horizon, tries = Horizon(live, SubtaskBuffer(buffer), mode, minimum), 0
         while trace.tree.answer is None:
             try:
-                await step(trace, lists, AGAIN if tries else GREEDY)
+                await step(trace, horizon, box, AGAIN if tries else GREEDY)
                 tries = 0
             except FormatError as error:
                 trace.rewind()
                 tries += 1
                 if tries > retries or isinstance(error, CutError):
-                    await trace.force_answer(str(error), max_tokens=max_tokens)
+                    if live:
+                        await horizon.make_room(trace)
+                    await trace.force_answer(str(error), max_tokens=max_tokens, room=horizon.room(trace))
                 else:
                     scope.emit("mended", f"{error}; it is written again")
         return trace.tree.answer
 
-    async def step(trace: Trace, lists: SubtaskBuffer, sampling: Sampling) -> None:
+    async def step(trace: Trace, horizon: Horizon, box: ToolBox, sampling: Sampling) -> None:
         """Write up to the next tool result or finished list. Nothing is kept of what breaks the format."""
-        written, chunks = await trace.write(max_tokens=max_tokens, stop=stops, sampling=sampling)
-        can_prune = mode != "none" and mode in trace.scope.engine.capabilities.prune
-        full = can_prune and written.finish == "window" and bool(lists.kept or trace.tree.finished)
+        bound = min(max_tokens, horizon.room(trace))
+        advice = (
+            f"raise max_tokens={max_tokens}?" if bound == max_tokens else f"what is open fills live={live}; raise live"
+        )
+        if not bound:
+            raise CutError(f"no token fits: {advice}")
+        written, chunks = await trace.write(max_tokens=bound, stop=stops, sampling=sampling)
+        full = horizon.reached(trace, written, bound, max_tokens)
         if not full:
-            _check_end(trace.tree, written, max_tokens)
+            _check_end(trace.tree, written, advice)
         call = trace.tree.call if written.stop in RESULT and not trace.tree.in_parameters else None
         trace.keep(written, chunks)
         if call:
-            await trace.insert(await _call(trace.tree.scope, box, *call))
-        old = [span for finished in trace.tree.take_finished() for span in lists.push(finished)]
-        if mode != "none" and can_prune:
-            await trace.prune(old + (lists.flush() if full else []), mode=mode, minimum=minimum)
+            result = await _call(trace.tree.scope, box, *call)
+            full = full or len(result) > horizon.room(trace) // 2
+            if full:
+                await horizon.make_room(trace)
+            await trace.insert_result(result, horizon.room(trace) // 2)
+        await (horizon.make_room(trace) if full else horizon.take(trace))
 
     @graph(name="tim")
     def build(g: Builder, task: str) -> str:
@@ -99,22 +117,20 @@ def tim(
     return build
 
 
-def _check_end(tree: TaskTree, written: Generation, max_tokens: int) -> None:
+def _check_end(tree: TaskTree, written: Generation, advice: str) -> None:
     """Raise where the text has ended, or was cut, without an answer."""
     if written.stop is not None or tree.answer is not None:
         return
     why = f"the task tree ended without an answer ({written.finish})"
     if written.finish in ("length", "window"):
-        raise CutError(f"{why}; raise max_tokens={max_tokens}?")
+        raise CutError(f"{why}; {advice}")
     raise FormatError(why)
 
 
 async def _call(scope: Scope, box: ToolBox, name: str, parameters: Any) -> str:
-    """A tool's result, or what went wrong, as it stands in a JSON string."""
+    """A tool's result, or what went wrong."""
     try:
         tool = box.get(name)
     except UnknownNameError as error:
-        text = f"error: {error}"
-    else:
-        text = (await scope.settle([(tool, parameters)]))[0].text
-    return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)[1:-1]
+        return f"error: {error}"
+    return (await scope.settle([(tool, parameters)]))[0].text

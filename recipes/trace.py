@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from .task_tree import TaskTree
 from .token_map import TokenMap
 
 ANSWER_END = '"}'
+CUT = " … (cut: {length} characters in all)"
 
 
 @dataclass(slots=True)
@@ -69,6 +71,20 @@ class Trace:
         self.tree.feed(text)
         self.text += text
 
+    async def insert_result(self, result: str, room: int) -> None:
+        """Go on after a tool's result, as it stands in a JSON string. One that may not fit `room` tokens is cut, with a
+        mark; what fits is found by inserting it bit by bit, since only the engine can count."""
+        if len(escaped(result).encode()) <= room:  # no token is less than a byte
+            await self.insert(escaped(result))
+            return
+        mark = escaped(CUT.format(length=len(result)))
+        end = self.context.length + room - len(mark.encode())
+        while piece := _beginning(result, end - self.context.length):
+            await self.insert(escaped(piece))
+            result = result[len(piece) :]
+        if end >= self.context.length:
+            await self.insert(mark)
+
     async def prune(self, spans: Sequence[TextSpan], *, mode: Mode, minimum: int) -> None:
         """Attend no longer to the tokens that lie wholly in spans of the text, where that frees `minimum` or more."""
         for span in spans:
@@ -77,16 +93,32 @@ class Trace:
                 self.context = await self.scope.prune(self.context, start, stop, mode=mode)
                 self.tokens.drop(*span)
 
-    async def force_answer(self, why: str, *, max_tokens: int) -> None:
-        """Close what is open and ask for the answer. Raises FormatError, with `why`, where that isn't possible."""
-        if not (self.tree.at_result or self.tree.at_conclusion):
+    async def force_answer(self, why: str, *, max_tokens: int, room: int) -> None:
+        """Close what is open and ask for the answer, in `room` tokens. Raises FormatError, with `why`, where that isn't
+        possible."""
+        if not (self.tree.at_result or self.tree.at_conclusion) or len(self.tree.closing) >= room:
             raise FormatError(why)
         self.scope.emit("mended", f"{why}; open tasks were concluded 'unknown'")
         try:
             await self.insert(self.tree.closing)
         except (FormatError, GrammarError) as error:  # cut between a key and its value, or held more strictly
             raise FormatError(why) from error
-        written, chunks = await self.write(max_tokens=max_tokens, stop=[ANSWER_END], sampling=GREEDY)
+        allowed = min(max_tokens, room - len(self.tree.closing))
+        written, chunks = await self.write(max_tokens=allowed, stop=[ANSWER_END], sampling=GREEDY)
         self.keep(written, chunks)
         if self.tree.answer is None:
             raise FormatError(f"{why}; and no answer came when asked for it ({written.finish})")
+
+
+def escaped(text: str) -> str:
+    """A text as it stands in a JSON string."""
+    return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)[1:-1]
+
+
+def _beginning(text: str, size: int) -> str:
+    """As much of a text as surely fits so many bytes when it is escaped."""
+    for count, character in enumerate(text):
+        size -= len(escaped(character).encode())
+        if size < 0:
+            return text[:count]
+    return text
