@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
     from .base import Engine
 
-NAMES = ("local", "local:MODEL_DIR", "transformers:MODEL_DIR", "scripted:FILE.json")
+NAMES = (
+    "local",
+    "local:MODEL_DIR",
+    "transformers:MODEL_DIR",
+    "scripted:FILE.json",
+    "openai:MODEL",
+    "openai:MODEL@URL",
+)
 
 ABLE = ("local", "scripted")
 """Engines that offer all that a node of a graph may need."""
@@ -19,9 +26,10 @@ ABLE = ("local", "scripted")
 
 def open_engine(name: str = "local", **options: Any) -> Engine:
     """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `transformers:MODEL_DIR` (the local
-    engine with a model of any family that `transformers` has and views can serve), `scripted:FILE.json`.
+    engine with a model of any family that `transformers` has and views can serve), `scripted:FILE.json`,
+    `openai:MODEL@URL` (a server that speaks OpenAI's protocol; without a URL, OpenAI itself).
 
-    `options` go to the engine's constructor. Raises UnknownNameError, CheckpointError, MissingExtraError.
+    `options` go to the engine's constructor. Raises UnknownNameError, InputError, CheckpointError, MissingExtraError.
     """
     kind, _, argument = name.partition(":")
     if kind == "local":
@@ -32,6 +40,8 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
         from .scripted import ScriptedEngine
 
         return ScriptedEngine.from_file(argument)
+    if kind == "openai" and argument:
+        return _open_openai(argument, options)
     raise UnknownNameError(f"unknown engine '{name}'; known: {', '.join(NAMES)}")
 
 
@@ -44,3 +54,13 @@ def _open_local(directory: str, options: dict[str, Any]) -> Engine:
         raise MissingExtraError("engine 'local'", "local") from error
     path: str | Path = directory or LocalEngine.EMBEDDED
     return LocalEngine.open(path, **options)
+
+
+def _open_openai(argument: str, options: dict[str, Any]) -> Engine:
+    try:
+        from .openai import OpenAIEngine
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "plait":
+            raise
+        raise MissingExtraError("engine 'openai'", "openai") from error
+    return OpenAIEngine.named(argument, **options)

@@ -68,16 +68,18 @@ class Server:
         """
         check_url(url)
         variable = variable or KEYS.get(urlsplit(url).hostname or "", OTHER_KEY)
-        return cls(engine, url.rstrip("/"), variable, environment.get(variable, ""))
+        return cls(engine, url.rstrip("/"), variable, environment.get(variable, "").strip())
 
     def hide(self, text: str) -> str:
         """A text without the key."""
-        return text.replace(self.key, f"[secret:{self.variable}]") if self.key else text
+        for form in (self.key, repr(self.key)[1:-1]):
+            text = text.replace(form, f"[secret:{self.variable}]") if form else text
+        return text
 
     def said(self, what: str, message: str = "") -> str:
         """An error's message: who, where, what, and what the server itself says."""
-        shown = " ".join(message.split())[:_SHOWN]
-        return self.hide(f"engine '{self.engine}' at {self.url} {what}" + (f": {shown}" if shown else ""))
+        shown = " ".join(self.hide(message).split())[:_SHOWN]
+        return f"engine '{self.engine}' at {self.url} {what}" + (f": {shown}" if shown else "")
 
 
 def check_url(url: str) -> None:
@@ -104,9 +106,11 @@ def fault_of(error: BaseException, server: Server) -> EngineError:
     does not hold the client's exception as its context."""
     names = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(error, "status_code", None)
-    if isinstance(status, int):
+    if isinstance(status, int) and status >= 400:
         response = getattr(error, "response", None)
         return status_fault(server, status, getattr(error, "body", None), getattr(response, "headers", {}))
+    if "ConnectTimeout" in names | {type(error.__cause__).__name__}:
+        return ServerLostError(server.said("can't be reached in time"))
     if names & {"APITimeoutError", "TimeoutException", "TimeoutError"}:
         return ServerTimeoutError(server.said("did not answer in time; raise the engine's timeout if it needs more"))
     if names & {"APIConnectionError", "RequestError", "StreamError", "OSError"}:
@@ -128,10 +132,13 @@ def status_fault(server: Server, status: int, body: object, headers: Mapping[str
         return RateLimitError(told, retry_after=wait)
     if status == 408:
         return ServerTimeoutError(told, retry_after=wait)
+    if status in (502, 504):
+        return ServerLostError(told, retry_after=wait)
     if status in (409, 425) or status >= 500:
         return ServerFaultError(told, retry_after=wait)
     if status in (401, 403):
-        return AccessError(f"{told}; the key is read from the environment variable {server.variable}")
+        unset = "" if server.key else ", which is not set"
+        return AccessError(f"{told}; the key is read from the environment variable {server.variable}{unset}")
     if status in (404, 405):
         return UnknownModelError(f"{told}; check the model's name and the address")
     return _refused(told, code, message)

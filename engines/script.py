@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError, EngineError, GrammarError, InputError, TransientEngineError
-from .base import Choice, Grammar, GrammarState, JsonSchema, Prompt, Regex
+from .base import Grammar, GrammarState, Prompt
+from .served import misfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,8 @@ class ScriptedGrammar:
             raise GrammarError(f"the scripted reply {_tail(self.text)!r} does not fit its {kind}: {fault}")
 
     def fault(self) -> str:
-        """Why the text does not fit; empty where it does. Lark and EBNF grammars and JSON formats are not checked."""
-        match self.grammar:
-            case JsonSchema(schema):
-                try:
-                    value = json.loads(self.text)
-                except (ValueError, RecursionError) as error:
-                    return f"not JSON ({error})"
-                return _misfit(value, schema, schema, "$")
-            case Regex(pattern):
-                return "" if re.fullmatch(pattern, self.text) else f"no match of {pattern!r}"
-            case Choice(options):
-                return "" if self.text in options else f"not one of {', '.join(options)}"
-            case _:
-                return ""
+        """Why the text does not fit; empty where it does."""
+        return misfit(self.grammar, self.text)
 
 
 def follow(grammar: Grammar | GrammarState | None) -> ScriptedGrammar | None:
@@ -187,50 +176,3 @@ def _shown(key: Any) -> str:
 
 def _tail(text: str, length: int = 80) -> str:
     return text if len(text) <= length else "…" + text[-length:]
-
-
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
-    "array": (list,),
-    "object": (dict,),
-}
-
-
-def _misfit(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], where: str) -> str:
-    """The first place where a value departs from the common keywords of JSON schema; empty where it fits."""
-    if "$ref" in schema:
-        target = root
-        for name in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[name]
-        return _misfit(value, target, root, where)
-    if "anyOf" in schema:
-        faults = [_misfit(value, option, root, where) for option in schema["anyOf"]]
-        return "" if "" in faults else faults[0]
-    if "enum" in schema and value not in schema["enum"]:
-        return f"{where} is {value!r}, not one of {schema['enum']}"
-    if "const" in schema and value != schema["const"]:
-        return f"{where} is {value!r}, not {schema['const']!r}"
-    kind = schema.get("type")
-    if isinstance(kind, str):
-        allowed = _JSON_TYPES[kind]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            return f"{where} is {value!r}, not of type {kind}"
-    return _misfit_inside(value, schema, root, where)
-
-
-def _misfit_inside(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], where: str) -> str:
-    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
-        faults = (_misfit(item, schema["items"], root, f"{where}[{i}]") for i, item in enumerate(value))
-        return next((fault for fault in faults if fault), "")
-    if isinstance(value, dict):
-        missing = [name for name in schema.get("required", ()) if name not in value]
-        if missing:
-            return f"{where} lacks {', '.join(missing)}"
-        known = schema.get("properties", {})
-        faults = (_misfit(item, known[name], root, f"{where}.{name}") for name, item in value.items() if name in known)
-        return next((fault for fault in faults if fault), "")
-    return ""
