@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
-
-import anyio
 
 from .mailbox import Mailbox
 
@@ -45,23 +43,3 @@ async def ask(loop: StepLoop, function: Callable[[], T]) -> T:
     loop.tell(run)
     await mailbox.take()
     return answers[0]
-
-
-async def side_by_side(jobs: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Results in the jobs' order. The first failure ends the others and is raised as it is."""
-    results: dict[int, T] = {}
-    failures: list[Exception] = []
-
-    async def run(index: int) -> None:
-        try:
-            results[index] = await jobs[index]()
-        except Exception as error:
-            failures.append(error)
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for index in range(len(jobs)):
-            group.start_soon(run, index)
-    if failures:
-        raise failures[0]
-    return [results[index] for index in range(len(jobs))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ...errors import CapabilityError, CheckpointError, InputError
 from ..base import Message
+from ..conversation import TURN, Conversation
 from .tokenizer import read_json
-
-_TURN = "\u2402turn\u2403"
-"""Stands for the assistant's latest turn, so that what follows it can be told from what the template makes of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Messages rendered into a context so far; the assistant's turn opened at character `opened` of its text."""
-
-    messages: tuple[Message, ...]
-    opened: int
-
-    def without(self, start: int, stop: int) -> Conversation:
-        """The same where the characters [start, stop) are gone from the text."""
-        return replace(self, opened=self.opened - max(0, min(stop, self.opened) - start))
 
 
 class ChatTemplate:
@@ -63,14 +48,11 @@ class ChatTemplate:
 
     def follow(self, conversation: Conversation, said: str, messages: Sequence[Message]) -> str:
         """What closes the assistant's turn, in which it said `said`, and what the further messages add."""
-        history = [*conversation.messages, Message("assistant", _TURN), *messages]
-        rendered = self._render(history)
-        if _TURN not in rendered:
-            # a template that drops earlier turns: let it see only this one
-            rendered = self._render([Message("user", said[:1]), *history[len(conversation.messages) :]])
-        if _TURN not in rendered:
-            raise CapabilityError(f"chat template of {self._where} leaves the assistant's turn out: extend with text")
-        return rendered.split(_TURN, 1)[1]
+        for history in conversation.histories(said, messages):
+            rendered = self._render(history)
+            if TURN in rendered:
+                return rendered.split(TURN, 1)[1]
+        raise CapabilityError(f"chat template of {self._where} leaves the assistant's turn out: extend with text")
 
     def _render(self, messages: Sequence[Message]) -> str:
         if self._template is None:

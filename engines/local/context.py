@@ -23,12 +23,12 @@ from ..base import (
     Stop,
     seeds,
 )
+from ..lineage import Lineage
 from .grammar import LocalGrammarState
-from .lineage import Lineage
 
 if TYPE_CHECKING:
+    from ..conversation import Conversation
     from .adapter import Adapter
-    from .chat import Conversation
     from .engine import LocalEngine
     from .generation import Generation as GenerationWork
     from .holding import Holding

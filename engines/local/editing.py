@@ -12,7 +12,8 @@ from functools import partial
 from typing import TypeVar
 
 from ...errors import ContextError
-from .asking import ask, perform, side_by_side
+from ..together import side_by_side
+from .asking import ask, perform
 from .edits import Again, Edit, Fork, Sibling
 from .holding import Holding
 from .loop import StepLoop

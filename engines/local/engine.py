@@ -21,7 +21,6 @@ from ..base import (
     Grammar,
     GrammarState,
     Member,
-    Message,
     Mode,
     Placement,
     Pooling,
@@ -30,10 +29,11 @@ from ..base import (
     Teamwork,
 )
 from ..base import Generation as Finished
+from ..conversation import Conversation
 from .adapter import Adapter, AdapterCache
 from .asking import perform
 from .backends import KINDS, Backend, load_model
-from .chat import ChatTemplate, Conversation
+from .chat import ChatTemplate
 from .context import Ask, LocalContext, check_adapters
 from .editing import Editor
 from .edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
@@ -263,7 +263,7 @@ class LocalEngine:
         else:
             said = said[conversation.opened :]
             added = self._template.follow(conversation, said, prompt)
-            history = (*conversation.messages, Message("assistant", said), *prompt)
+            history = conversation.followed_by(said, prompt)
         opened = len(context.text) + len(added)
         return await self._append(context, self.tokenizer.encode_more(added), Conversation(history, opened))
 

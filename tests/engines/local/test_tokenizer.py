@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from plait.engines import Message, Regex
+from plait.engines.conversation import Conversation
 from plait.engines.local import LocalEngine
-from plait.engines.local.chat import ChatTemplate, Conversation
+from plait.engines.local.chat import ChatTemplate
 from plait.engines.local.generation import TextReader
 from plait.engines.local.grammar import GrammarCompiler
 from plait.engines.local.tokenizer import Tokenizer
