@@ -24,7 +24,6 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import anyio
-
 from openai import AsyncOpenAI, AsyncStream, Timeout
 
 from ..errors import CapabilityError, EngineClosedError, EngineError, InputError, ServerLostError
