@@ -470,8 +470,7 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-from . import cli_data as cli_data  # noqa: E402 - their commands are added to the app above
-from . import cli_runs as cli_runs  # noqa: E402
+from . import cli_runs as cli_runs  # noqa: E402 - its commands are added to the app above
 
 if __name__ == "__main__":
     main()
