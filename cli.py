@@ -470,7 +470,8 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-from . import cli_runs as cli_runs  # noqa: E402 - its commands are added to the app above
+from . import cli_data as cli_data  # noqa: E402 - their commands are added to the app above
+from . import cli_runs as cli_runs  # noqa: E402
 
 if __name__ == "__main__":
     main()
