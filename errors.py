@@ -186,6 +186,10 @@ class ToolTimeoutError(ToolError):
     """A tool call took longer than the tool's `timeout`."""
 
 
+class ToolRefusedError(ToolError):
+    """A person was asked whether a tool may be called so, and said no."""
+
+
 class ToolServerError(ToolError):
     """A server of tools can't be reached, or has ended."""
 

@@ -348,6 +348,37 @@ class Recalls(Protocol):
         ...
 
 
+# ---- what an engine may tell of its checkpoint
+
+
+@runtime_checkable
+class Templated(Protocol):
+    """An engine that knows its checkpoint's chat template ("" where there is none)."""
+
+    @property
+    def chat_template(self) -> str: ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """An engine that can tell how much text a number of tokens is."""
+
+    def prefix(self, text: str, tokens: int) -> int:
+        """How many characters of a text its first tokens stand for, tokenised on its own."""
+        ...
+
+
+CHARACTERS_PER_TOKEN = 4
+"""What is taken for an engine that can't tell: what English text has with most tokenizers."""
+
+
+def prefix(engine: Engine, text: str, tokens: int) -> int:
+    """How many characters of a text its first tokens stand for, as far as the engine can tell."""
+    if isinstance(engine, Measures):
+        return engine.prefix(text, tokens)
+    return min(len(text), tokens * CHARACTERS_PER_TOKEN)
+
+
 # ---- teams
 
 

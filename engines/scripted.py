@@ -144,6 +144,9 @@ class ScriptedEngine:
         await anyio.lowlevel.checkpoint()
         return ScriptedContext(self, (), None, Usage())._append(prompt)
 
+    def prefix(self, text: str, tokens: int) -> int:
+        return len("".join(tokenise(text)[:tokens]))
+
     def stream_team(self, members: Sequence[Member], work: Teamwork) -> TeamStream:
         from .scripted_team import ScriptedTeam  # it is made of this module's streams
 

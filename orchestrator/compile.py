@@ -10,6 +10,7 @@ from typing import Any
 from ..engines.base import Capabilities, Engine
 from ..engines.catalog import ABLE
 from ..errors import GraphError
+from ..tools import Tool
 from .checks import ordered
 from .compound import Ask, Loop, Select, Team, continued_inputs, graphs_in, passes_contexts, shown_label
 from .forecast import Forecast, forecast, tokens_of
@@ -177,11 +178,19 @@ def needs_engine(graph: Graph[Any]) -> bool:
 def check_answered(graph: Graph[Any]) -> None:
     """For a run that has nobody to ask: raise GraphError where a node asks."""
     for node in every_node(graph):
-        if isinstance(node, Ask):
+        if isinstance(node, Ask) or _calls_by_leave(node):
             raise GraphError(
                 f"graph '{graph.name}': {describe_node(node)} asks a person, but the run has nobody to ask; "
                 "pass answer=, a function of the question"
             )
+
+
+def _calls_by_leave(node: Node) -> bool:
+    """Whether a node calls a tool that a person has to approve, or that asks one."""
+    match node:
+        case Call(tool=tool) | Map(target=Tool() as tool) | Select(by=Tool() as tool):
+            return tool.approve or tool.asks
+    return False
 
 
 def every_node(graph: Graph[Any]) -> Iterator[Node]:

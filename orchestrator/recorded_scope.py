@@ -174,6 +174,12 @@ class RecordedScope(Scope):
 
         return read_value(kind, await self._once("ask", fingerprint("ask", question, kind), write, put))
 
+    async def fact(self, name: str, find: Callable[[], T]) -> T:
+        async def found() -> T:
+            return find()
+
+        return cast(T, json.loads(await self._once("fact", fingerprint("fact", name), json.dumps, found)))
+
     async def _made_by(self, name: str, parent: Context | None, make: Make) -> Context:
         """The context that an operation makes, or made when it was recorded."""
         origin = Origin(name, _origin(parent) if parent is not None else None, make)
@@ -292,8 +298,7 @@ class RecordedScope(Scope):
 
     # ---- calls
 
-    async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
-        self._hide_arguments(tool, arguments)
+    async def _invoke_allowed(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
         recording, sample = self._recording, self._next_sample()
         input_ = fingerprint("call", definition_of(tool), dict(arguments))
         reuse = recording.reuse("call", tool, dict(arguments)) if tool.idempotent else ""

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, TypeAlias, TypeVar, cast, overload
 from weakref import WeakSet
 
 from ..engines.base import (
@@ -27,8 +27,9 @@ from ..engines.base import (
     Stop,
     TeamStream,
     Teamwork,
+    prefix,
 )
-from ..errors import BudgetError, RunError, ToolError
+from ..errors import BudgetError, RunError, ToolError, ToolRefusedError
 from ..tools import Tool, render
 from ..usage import Usage
 from .budget import Accounts, Ledger, Reservation
@@ -281,10 +282,25 @@ class Scope:
         self.emit(ITEMS, len(calls))
         children = [self._grow_call(tool, arguments, "") for tool, arguments in calls]
         jobs = [
-            partial(self._settle, child, tool, arguments)
+            partial(self._settle, child, tool, partial(_given, arguments))
             for child, (tool, arguments) in zip(children, calls, strict=True)
         ]
         return await self._side_by_side(children, jobs)
+
+    def begin_call(
+        self,
+        tool: Tool,
+        arguments: Mapping[str, object],
+        *,
+        known: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
+    ) -> Callable[[], Awaitable[Outcome]]:
+        """Open the node of a call; what this gives makes the call, as `settle` does, in a task of its own.
+
+        So calls can start one by one, and have their nodes in this order all the same. `known` gives the arguments
+        where some of them are still waited for; a ToolError that it raises is the outcome.
+        """
+        child = self._grow_call(tool, arguments, "")
+        return partial(self._settle, child, tool, known or partial(_given, arguments))
 
     @overload
     async def gather(
@@ -326,6 +342,18 @@ class Scope:
             raise RunError(f"node '{self.path}' asks a person, but the run has nobody to ask; pass answer=…")
         self.emit("question", question)
         return await put(Question(self.path, question, kind), self._shared.answer)
+
+    async def fact(self, name: str, find: Callable[[], T]) -> T:
+        """What is found out of the engine, as a JSON value: a run that goes on from its journal finds the same."""
+        return find()
+
+    async def shortened(self, text: str, tokens: int) -> str:
+        """A text cut after so many tokens, with a note of what is missing; whole where it is no longer."""
+        if len(text.encode("utf-8", "replace")) <= tokens:  # no token is shorter than a byte
+            return text
+        kept = await self.fact("shortened", lambda: min(len(text), prefix(self.engine, text, tokens)))
+        missing = len(text) - kept
+        return text if not missing else f"{text[:kept]} … [{missing} of {len(text)} characters left out]"
 
     # ---- reports
 
@@ -445,8 +473,17 @@ class Scope:
             return value
 
     async def invoke(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
-        """Call a tool as this node itself, under the caps. Raises ToolError."""
+        """Call a tool as this node itself, under the caps, where a tool says so after a person has agreed. Raises
+        ToolError, and RunError where a person is needed in a run that has nobody to ask."""
         self._hide_arguments(tool, arguments)
+        if tool.asks:
+            checked = tool.signature.check_arguments(arguments)
+            return cast(T, await self.ask(str(checked["question"])))
+        if tool.approve and not await self.ask(f"May {show_call(tool, arguments)} be called?", bool):
+            raise ToolRefusedError(f"tool '{tool.name}': a person refused this call; do without it, or ask otherwise")
+        return await self._invoke_allowed(tool, arguments)
+
+    async def _invoke_allowed(self, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
         return await self._invoke(tool, arguments, _nothing)
 
     def _hide_arguments(self, tool: Tool, arguments: Mapping[str, object]) -> None:
@@ -521,9 +558,11 @@ class Scope:
                 scope.cancel()
             raise
 
-    async def _settle(self, child: Scope, tool: Tool, arguments: Mapping[str, object]) -> Outcome:
+    async def _settle(self, child: Scope, tool: Tool, known: Callable[[], Awaitable[Mapping[str, object]]]) -> Outcome:
         try:
-            value = await self._call(child, tool, arguments)
+            with child:
+                value = await child.invoke(tool, await known())
+                child.finish(value)
             return Outcome(value, None, child.meter.seconds, render(value))
         except ToolError as error:
             return Outcome(None, error, child.meter.seconds, f"error: {error}")
@@ -554,6 +593,10 @@ Driver: TypeAlias = Callable[Concatenate[Scope, ...], Awaitable[T]]
 
 async def _nothing() -> None:
     pass
+
+
+async def _given(arguments: Mapping[str, object]) -> Mapping[str, object]:
+    return arguments
 
 
 async def run_in(scope: Scope, function: Child[T]) -> T:

@@ -7,6 +7,7 @@ from .defaults import default_tools
 from .facts import facts
 from .files import file_search
 from .mcp import mcp_server
+from .person import ask_person
 from .registry import ToolBox
 from .retry import Retry
 from .sandbox import python
@@ -17,6 +18,7 @@ __all__ = [
     "Retry",
     "Tool",
     "ToolBox",
+    "ask_person",
     "calculator",
     "default_tools",
     "facts",

@@ -31,7 +31,8 @@ class Tool(Generic[P, R]):
     `cap` is the greatest number of calls in flight in one run (the run enforces it), `timeout` the seconds that one
     attempt may take, `cost` what one call adds to a run's usage. An `idempotent` tool may be called again after a
     crash; a call of any other that may have happened is reported, not repeated. The values of the arguments named in
-    `secret` never stand in events, records and errors of a run.
+    `secret` never stand in events, records and errors of a run. With `approve` a run asks a person before each call;
+    `asks` marks the tool whose calls are questions to a person (`tools.ask_person`).
     """
 
     name: str
@@ -44,6 +45,8 @@ class Tool(Generic[P, R]):
     retry: Retry = NEVER
     cost: float = 0.0
     secret: tuple[str, ...] = ()
+    approve: bool = False
+    asks: bool = False
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -127,6 +130,7 @@ def tool(
     retry: Retry = NEVER,
     cost: float = 0.0,
     secret: tuple[str, ...] = (),
+    approve: bool = False,
 ) -> Decorator: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -139,6 +143,7 @@ def tool(
     retry: Retry = NEVER,
     cost: float = 0.0,
     secret: tuple[str, ...] = (),
+    approve: bool = False,
 ) -> Any:
     """Make a tool of a function, sync or async: `@tool`, or `@tool(cap=8, idempotent=True)`.
 
@@ -148,7 +153,7 @@ def tool(
     function or a limit that can't be a tool's.
     """
     options: dict[str, Any] = {"cap": cap, "timeout": timeout, "idempotent": idempotent, "retry": retry, "cost": cost}
-    options["secret"] = tuple(secret)
+    options |= {"secret": tuple(secret), "approve": approve}
     decorate = partial(_make_tool, name=name, options=options)
     return decorate if function is None else decorate(function)
 
@@ -172,7 +177,7 @@ def _make_tool(function: Callable[..., Any], *, name: str, options: dict[str, An
     name = name or getattr(function, "__name__", type(function).__name__)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", name):
         raise InputError(f"'{name}' can't be a tool's name: use at most 64 letters, digits, '_' or '-'; give name='…'")
-    _check_limits(name, **{key: value for key, value in options.items() if key != "secret"})
+    _check_limits(name, **{key: value for key, value in options.items() if key not in ("secret", "approve")})
     description, arguments = _read_docstring(inspect.getdoc(function) or "")
     signature = read_signature(function, name, arguments)
     unknown = [argument for argument in options["secret"] if argument not in signature.arguments]

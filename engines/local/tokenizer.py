@@ -73,6 +73,10 @@ class Tokenizer:
             tokens = []
         return tokens if self.data(tokens) == data else list(self.trie.tokenize_bytes(data))
 
+    def prefix(self, text: str, tokens: int) -> int:
+        """How many characters of a text its first tokens stand for."""
+        return len(_whole(self.data(self.encode_more(text)[:tokens])).decode("utf-8", "replace"))
+
     def data(self, tokens: Sequence[int]) -> bytes:
         """The bytes that tokens stand for."""
         known = self._known
