@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         k_of,
         settled,
     )
+    from .recipes import run, run_sync
     from .tools import tool
 
 _HOME = {
@@ -48,6 +49,8 @@ _HOME = {
     "graph": "orchestrator",
     "k_of": "orchestrator",
     "open_engine": "engines",
+    "run": "recipes",
+    "run_sync": "recipes",
     "settled": "orchestrator",
     "tool": "tools",
 }
@@ -71,6 +74,8 @@ __all__ = [
     "k_of",
     "open_engine",
     "recipes",
+    "run",
+    "run_sync",
     "settled",
     "tool",
     "tools",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .agent import agent
 from .apr import apr
 from .catalog import RECIPES, Recipe, find_recipe
 from .countdown import countdown, countdown_serial
@@ -10,12 +11,15 @@ from .group_think import group_think
 from .hogwild import hogwild
 from .hybrid_search import hybrid_search, serial_search
 from .multiverse import multiverse
+from .running import as_graph, run, run_sync
 from .tim import tim
 
 __all__ = [
     "RECIPES",
     "Recipe",
+    "agent",
     "apr",
+    "as_graph",
     "countdown",
     "countdown_serial",
     "dta",
@@ -24,6 +28,8 @@ __all__ = [
     "hogwild",
     "hybrid_search",
     "multiverse",
+    "run",
+    "run_sync",
     "serial_search",
     "tim",
 ]

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownNameError
+from .agent import agent
 from .apr import apr
 from .countdown import countdown, countdown_serial
 from .dta import dta
@@ -59,6 +60,13 @@ _RECIPES = (
     ),
     Recipe("serial_search", "the same, one query a turn", "baseline", _QUESTION, serial_search),
     Recipe("dta", "batches of function calls, then aggregation", "Divide-Then-Aggregate, 2025", _QUESTION, dta),
+    Recipe(
+        "agent",
+        "parallel tool calls, as the model was trained to write them",
+        "Hermes, Llama, OpenAI, ReAct",
+        _QUESTION,
+        agent,
+    ),
     Recipe(
         "apr",
         "threads that spawn children, see their results only, and go on",
