@@ -30,6 +30,7 @@ from .base import (
     TokenLogprobs,
 )
 from .catalog import open_engine
+from .roles import Roles
 
 __all__ = [
     "GREEDY",
@@ -51,6 +52,7 @@ __all__ = [
     "Prompt",
     "Recalls",
     "Regex",
+    "Roles",
     "Sampling",
     "Stop",
     "TeamChunk",

@@ -15,7 +15,7 @@ from ..tools import Retry, Tool
 from ..tools.retry import NEVER
 from .composer import Composer
 from .format import asked_of
-from .graph import Call, Constant, Drive, Function, Graph, Map, Think
+from .graph import Call, Constant, Drive, Foreseen, Function, Graph, Map, Think
 from .joins import AllOf, AllSettled, AnyOf, Join, KOf, Settled, all_of
 from .scope import Scope
 from .signature import parameters_of, return_type
@@ -330,13 +330,15 @@ class Builder(Composer):
         *,
         name: str = "",
         needs: Sequence[str] = (),
+        foreseen: Foreseen | None = None,
         retry: Retry = NEVER,
         timeout: float = math.inf,
         **values: object,
     ) -> T:
         """A driver: `async def drive(scope, **values)` that thinks, calls and grows nodes while it runs.
 
-        `needs` are capabilities of the engine that it can't do without, such as "prune:exact" or "score".
+        `needs` are capabilities of the engine that it can't do without, such as "prune:exact" or "score"; `foreseen`
+        is what it will do at most, for plans and forecasts, where that is known.
         """
         where = self._where()
         plain = getattr(driver, "__name__", "drive")
@@ -355,6 +357,7 @@ class Builder(Composer):
             retry=retry,
             needs=tuple(needs),
             driver=driver,
+            foreseen=foreseen,
         )
         return cast(T, self._add(node))
 

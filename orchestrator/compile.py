@@ -12,9 +12,9 @@ from ..engines.catalog import ABLE
 from ..errors import GraphError
 from ..tools import Tool
 from .checks import ordered
-from .compound import Ask, Loop, Select, Team, continued_inputs, graphs_in, passes_contexts, shown_label
+from .compound import Ask, Loop, Select, Subgraph, Team, continued_inputs, graphs_in, passes_contexts, shown_label
 from .forecast import Forecast, forecast, tokens_of
-from .graph import Argument, Call, Drive, Edge, Graph, Map, Node, Think, edges_of
+from .graph import Argument, Call, Drive, Edge, Foreseen, Graph, Map, Node, Think, edges_of
 from .nodes import runs_in_place
 from .prefixes import Prefix, find_prefixes
 from .ref import describe_node
@@ -74,10 +74,12 @@ class Plan:
                 if isinstance(node, Team)
             ],
             "calls": {
-                "think": sum(node.samples for node in self.nodes.values() if isinstance(node, Think)),
+                "think": _generations(self.graph),
                 "tool": sum(isinstance(node, Call) for node in self.nodes.values()),
                 "per_item": [node.name for node in self.nodes.values() if isinstance(node, Map)],
-                "grown": [node.name for node in self.nodes.values() if isinstance(node, Drive)],
+                "grown": [
+                    node.name for node in self.nodes.values() if isinstance(node, Drive) and node.foreseen is None
+                ],
                 "asked": [node.name for node in nodes if isinstance(node, Ask)],
             },
             "forecast": self.forecast().as_dict(),
@@ -173,6 +175,20 @@ def _wanted(graph: Graph[Any], gives_context: bool) -> set[str]:
 
 def needs_engine(graph: Graph[Any]) -> bool:
     return any(isinstance(node, Think | Drive | Team) for node in every_node(graph))
+
+
+def _generations(graph: Graph[Any]) -> int:
+    """How many generations a graph has, as far as it is written down."""
+    found = 0
+    for node in graph.nodes:
+        match node:
+            case Think():
+                found += node.samples
+            case Drive(foreseen=Foreseen() as told):
+                found += told.generations
+            case Subgraph():
+                found += _generations(node.graph)
+    return found
 
 
 def check_answered(graph: Graph[Any]) -> None:

@@ -21,7 +21,7 @@ _KEPT = 20_000
 _definitions: dict[int, tuple[object, str]] = {}
 """By id; the thing is kept beside, so that no other has its id."""
 _NOT_COMPARED = frozenset({"where"})
-"""Fields that say where something stands, not what it is."""
+"""Fields that say where something stands, not what it is; so do those that a dataclass does not compare."""
 
 
 def fingerprint(*parts: object) -> str:
@@ -103,7 +103,7 @@ def _shown_code(value: Any, *, deep: bool) -> object:
 
 def _fields(value: Any, *, deep: bool) -> Iterator[tuple[str, object]]:
     for field in fields(value):
-        if field.name not in _NOT_COMPARED:
+        if field.compare and field.name not in _NOT_COMPARED:
             yield field.name, _shown(getattr(value, field.name), deep=deep)
 
 

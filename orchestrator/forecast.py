@@ -12,7 +12,7 @@ from ..tools import Tool, render
 from ..usage import Usage
 from .checks import ordered
 from .compound import Branch, Loop, Select, Subgraph, Team, graphs_in
-from .graph import Argument, Call, Drive, Edge, Fixed, Graph, Items, Map, Node, Think
+from .graph import Argument, Call, Drive, Edge, Fixed, Foreseen, Graph, Items, Map, Node, Think
 from .meter import START, Clock
 from .prefixes import Prefix, find_prefixes, prefix_key
 
@@ -106,6 +106,14 @@ class _Teller:
                 return self.each(node, size, values)
             case Subgraph() | Branch() | Loop():
                 return self.inner(node, size)
+            case Drive(foreseen=Foreseen() as told):
+                return Usage(
+                    prompt=told.prompt,
+                    prefilled=told.prompt,
+                    generated=told.generated,
+                    steps=told.steps,
+                    critical_path=told.critical_path,
+                )
             case Drive():
                 self.unforeseen.append(f"what {node.name} grows")
         return Usage()

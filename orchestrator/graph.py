@@ -189,12 +189,24 @@ class Function(Node):
     function: Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a driver will do at most, where who wrote it can tell: generations, and tokens along with their chains."""
+
+    generations: int = 0
+    prompt: int = 0
+    generated: int = 0
+    steps: int = 0
+    critical_path: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drive(Node):
     """A driver: an async function of a Scope that grows nodes while it runs."""
 
     kind: ClassVar[str] = "drive"
     driver: Callable[..., Any]
+    foreseen: Foreseen | None = field(default=None, compare=False)
 
 
 # ---- the graph

@@ -13,7 +13,7 @@ from .builder import Builder
 from .compound import CONDITION
 from .declare import finish_graph
 from .entry import Entry
-from .graph import Graph, Input, Target, Where
+from .graph import Foreseen, Graph, Input, Target, Where
 from .names import AnyModule, Names
 from .ref import Ref
 from .written import VERSION, write_graph
@@ -120,7 +120,8 @@ class _Writer(Builder):
         return _call(entry, self.function, (entry.find("function"),), {"name": name, **_limits(entry)}, values)
 
     def _write_drive(self, entry: Entry, name: str, values: dict[str, Any]) -> Any:
-        options = {"name": name, "needs": entry.texts("needs"), **_limits(entry)}
+        foreseen = entry.record("foreseen", Foreseen) if entry.has("foreseen") else None
+        options = {"name": name, "needs": entry.texts("needs"), "foreseen": foreseen, **_limits(entry)}
         return _call(entry, self.drive, (entry.find("driver"),), options, values)
 
     def _write_subgraph(self, entry: Entry, name: str, values: dict[str, Any]) -> Any:

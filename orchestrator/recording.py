@@ -61,6 +61,8 @@ class Recording:
 
     def begin(self) -> None:
         """The run is on its way in this process."""
+        if self._cache:
+            self.journal.flush()  # what a run before has put is found by this one
         self.journal.active.add(self.run)
         self._keep_run("begun", json.dumps(this_process()), Usage())
 

@@ -92,7 +92,8 @@ def _own(node: Node, names: Names) -> dict[str, Any]:
         case Function():
             return {"function": names.name(node.function)}
         case Drive():
-            return {"driver": names.name(node.driver)}
+            foreseen = {} if node.foreseen is None else {"foreseen": _record(node.foreseen)}
+            return {"driver": names.name(node.driver), **foreseen}
     return _own_of_compound(node, names)
 
 

@@ -1,0 +1,126 @@
+"""Techniques by their usual names: chains of a few stages, each a graph from a task to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ...orchestrator import Graph
+from .chain import chain
+from .critique import Critique
+from .fuse import Fuse
+from .generate import Generate
+from .rank import Compare, Rank
+from .refine import Refine
+from .result import Result
+from .score import By, Certainty, Check, Checked, Judge, Reward
+from .stage import Stage
+from .unit_tests import ExecuteTests, JudgeTests, WriteTests
+from .verify import Verify
+from .vote import AdaptiveVote, Vote
+
+
+def ensemble(*, models: Sequence[str] = ("",), samples: int = 5, temperature: float = 0.7) -> Graph[Result]:
+    """So many answers of every model; the first one is the answer."""
+    return chain([Generate(models=models, samples=samples, temperature=temperature)], name="ensemble")
+
+
+def self_consistency(*, samples: int = 8, temperature: float = 0.7, answer: str = "", model: str = "") -> Graph[Result]:
+    """The answer that most samples reach (Wang et al., arXiv:2203.11171)."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, Vote(answer=answer)], name="self_consistency")
+
+
+def weighted_consistency(
+    *, samples: int = 8, temperature: float = 0.7, answer: str = "", by: By = "judge", model: str = "", judge: str = ""
+) -> Graph[Result]:
+    """The same, each sample counted by its score (Li et al., arXiv:2206.02336)."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, scorer(by, judge), Vote(answer=answer, weighted=True)], name="weighted_consistency")
+
+
+def adaptive_consistency(
+    *,
+    samples: int = 40,
+    batch: int = 5,
+    sure: float = 0.95,
+    temperature: float = 0.7,
+    answer: str = "",
+    model: str = "",
+) -> Graph[Result]:
+    """Samples until the majority is clear (Aggarwal et al., arXiv:2305.11860)."""
+    vote = AdaptiveVote(samples=samples, batch=batch, sure=sure, temperature=temperature, answer=answer, model=model)
+    return chain([vote], name="adaptive_consistency")
+
+
+def best_of_n(
+    *, samples: int = 8, temperature: float = 0.7, by: By = "judge", model: str = "", judge: str = ""
+) -> Graph[Result]:
+    """The sample of the greatest score: by a judge, a reward model, or the model's certainty."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, scorer(by, judge)], name="best_of_n")
+
+
+def checked(check: Check, *, samples: int = 8, temperature: float = 0.7, model: str = "") -> Graph[Result]:
+    """Best of n by a function of task and text."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, Checked(check=check)], name="checked")
+
+
+def ranked(
+    *,
+    samples: int = 8,
+    temperature: float = 0.7,
+    how: Literal["list", "pairs"] = "list",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """The sample that a judge of all of them, or of each pair, puts first."""
+    rank: Stage = Rank(model=judge) if how == "list" else Compare(model=judge)
+    return chain([Generate(samples=samples, temperature=temperature, model=model), rank], name="ranked")
+
+
+def critique_and_fuse(*, samples: int = 5, temperature: float = 0.7, model: str = "", judge: str = "") -> Graph[Result]:
+    """Samples, a critique of each, and an answer from all of them (Archon, arXiv:2409.15254)."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, Critique(model=judge), Fuse(model=judge)], name="critique_and_fuse")
+
+
+def verified(*, samples: int = 5, temperature: float = 0.7, model: str = "", judge: str = "") -> Graph[Result]:
+    """The first sample that a verifier holds to be right."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, Verify(model=judge)], name="verified")
+
+
+def unit_tested(
+    *, samples: int = 5, temperature: float = 0.7, cap: int = 5, code: bool = False, model: str = "", judge: str = ""
+) -> Graph[Result]:
+    """The sample that passes most unit tests: statements that a judge checks, or code that the sandbox runs."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    run: Stage = ExecuteTests() if code else JudgeTests(model=judge)
+    return chain([sampled, WriteTests(cap=cap, code=code, model=judge), run], name="unit_tested")
+
+
+def self_refine(*, rounds: int = 2, temperature: float = 0.0, model: str = "") -> Graph[Result]:
+    """One answer, with feedback and anew (Madaan et al., arXiv:2303.17651)."""
+    return chain(
+        [Generate(temperature=temperature, model=model), Refine(rounds=rounds, model=model)], name="self_refine"
+    )
+
+
+def hedged(
+    *, samples: int = 4, temperature: float = 0.5, by: By = "judge", model: str = "", judge: str = ""
+) -> Graph[Result]:
+    """Samples at one moderate temperature and one greedy answer, then the best (Khairi et al., arXiv:2506.20544)."""
+    sampled = Generate(samples=samples, greedy=True, temperature=temperature, model=model)
+    return chain([sampled, scorer(by, judge)], name="hedged")
+
+
+def scorer(by: By, model: str = "", keep: int = 0) -> Stage:
+    """The stage that scores by a name."""
+    kinds: dict[str, type[Judge] | type[Reward] | type[Certainty]] = {
+        "judge": Judge,
+        "reward": Reward,
+        "certainty": Certainty,
+    }
+    return kinds[by](model=model, keep=keep)
