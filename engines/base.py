@@ -489,3 +489,13 @@ class Engine(Protocol):
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
+
+
+@runtime_checkable
+class HoldsKeys(Protocol):
+    """An engine that is asked with keys: a run keeps them out of its events, its journal and its errors."""
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The keys by the names of their environment variables."""
+        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError, UnknownNameError
@@ -42,7 +43,8 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
         return ScriptedEngine.from_file(argument)
     if kind == "openai" and argument:
         return _open_openai(argument, options)
-    raise UnknownNameError(f"unknown engine '{name}'; known: {', '.join(NAMES)}")
+    shown = re.sub(r"//[^/]*@", "//…@", name)  # what stands there may be a key
+    raise UnknownNameError(f"unknown engine '{shown}'; known: {', '.join(NAMES)}")
 
 
 def _open_local(directory: str, options: dict[str, Any]) -> Engine:

@@ -126,6 +126,10 @@ class OpenAIEngine:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
+    @property
+    def keys(self) -> Mapping[str, str]:
+        return {server.variable: server.key for server in self.replicas.servers if server.key}
+
     async def start(self, prompt: Prompt, *, adapter: str = "") -> OpenAIContext:
         self.check_open()
         if adapter:

@@ -24,15 +24,19 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million tokens cost: given ones, those of them that were cached, generated ones."""
+    """What a million tokens cost: encoded ones, those that the cache had, generated ones.
+
+    A server is sent a whole context for each generation, and charges for all of it: what was given before is encoded
+    again (`recomputed`) or cached.
+    """
 
     prompt: float = 0.0
     generated: float = 0.0
     cached: float = 0.0
 
     def of(self, usage: Usage) -> float:
-        fresh = max(0, usage.prompt - usage.cached)
-        return (fresh * self.prompt + usage.cached * self.cached + usage.generated * self.generated) / _MILLION
+        encoded = usage.prefilled + usage.recomputed
+        return (encoded * self.prompt + usage.cached * self.cached + usage.generated * self.generated) / _MILLION
 
 
 FREE = Price()
@@ -43,7 +47,9 @@ class Budget:
     """What may be spent: `tokens` (given and generated), tool `calls`, wall-clock `seconds`, `cost`.
 
     `nodes` are budgets of nodes by path (a node that holds a graph or grows others: of all in it), `tools` of tools by
-    name; an operation is held to all that it falls under. `prices` are by engine name, in the currency of `cost`.
+    name; an operation is held to all that it falls under. `prices` are by engine name, in the currency of `cost`; one
+    without an address (`openai:MODEL`) stands for the model at any. What a server itself says that a request has cost
+    goes before its price.
 
     A generation reserves the tokens that it may sample, a call itself and its tool's cost; while too little is left
     they wait for what others give back, and a generation is held to what is left then. A prompt's tokens are known
@@ -76,11 +82,16 @@ class Budget:
             if graph.find(path.partition("/")[0]) is None:
                 known = ", ".join(node.name for node in graph.nodes)
                 raise InputError(f"a budget names node '{path}', which graph '{graph.name}' has not; it has {known}")
-        if self.prices and engine and engine not in self.prices:
+        if self.prices and engine and self.price(engine) is None:
             raise InputError(
                 f"the prices of the budget are for {', '.join(self.prices)}, not for the run's engine '{engine}'; "
                 "add its price, or Price() if it costs nothing"
             )
+
+    def price(self, engine: str) -> Price | None:
+        """The price of an engine, by its name or by that without the address."""
+        model, at, _ = engine.partition("@http")
+        return self.prices.get(engine) or (self.prices.get(model) if at else None)
 
     @property
     def limits(self) -> bool:
@@ -138,7 +149,7 @@ class Accounts:
 
     def __init__(self, budget: Budget, engine: str) -> None:
         self.budget = budget
-        self.price = budget.prices.get(engine, FREE)
+        self.price = budget.price(engine) or FREE
         self._tools: dict[str, Ledger] = {}
         self._given_back = anyio.Event()
 
@@ -157,8 +168,8 @@ class Accounts:
         return (self._tools[tool.name],)
 
     def priced(self, usage: Usage) -> Usage:
-        """A usage with what the engine's tokens cost."""
-        return usage if self.price is FREE else replace(usage, cost=usage.cost + self.price.of(usage))
+        """A usage with what the engine's tokens cost, unless a server has said so itself."""
+        return usage if self.price is FREE or usage.cost else replace(usage, cost=self.price.of(usage))
 
     async def reserve_tokens(self, ledgers: Sequence[Ledger], wanted: int, *, whole: bool = False) -> Reservation:
         """Leave to sample so many tokens, or as many as are left (never fewer, if `whole`). Raises BudgetError."""

@@ -12,8 +12,9 @@ from typing import Any, Generic, Self, TypeVar
 
 import anyio
 
-from ..engines.base import Engine
+from ..engines.base import Engine, HoldsKeys
 from ..engines.catalog import open_engine
+from ..engines.replicas import AFFINITY
 from ..errors import NodeError, RunError
 from ..usage import Usage
 from .budget import UNBOUNDED, Accounts, Budget
@@ -120,6 +121,7 @@ class Run(Generic[T]):
         engine, recording = self._shared.engine, self._shared.recording
         if recording is not None:
             recording.begin()
+        affinity = AFFINITY.set(self.id)
         self.events.emit(
             RunStarted, run=self.id, graph=self.plan.graph.name, engine=engine.name if engine else "", seed=self._seed
         )
@@ -137,6 +139,7 @@ class Run(Generic[T]):
                 else NodeError(origin(error, self.id, self.plan.graph.name), error)
             )
         finally:
+            AFFINITY.reset(affinity)
             self._shared.release_all()
             self._record_end()
             self._report()
@@ -226,6 +229,9 @@ async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options)
         else:
             values = check_inputs(graph, inputs)
         engine = await _opened(graph, options.engine, journal, stack)
+        if isinstance(engine, HoldsKeys):
+            for name, key in engine.keys.items():
+                secrets.add_known(name, key)
         plan = compile_graph(graph, engine)
         options.limits.check(graph)
         options.budget.check(graph, engine.name if engine is not None else "")

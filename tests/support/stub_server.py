@@ -1,13 +1,9 @@
-"""A server of OpenAI's protocol for tests: it answers by a function of the request, and fails on demand.
-
-Run as a program it serves until it is killed, and prints its address first.
-"""
+"""A server of OpenAI's protocol for tests: it answers by a function of the request, and fails on demand."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +71,7 @@ class StubServer:
         self.next: list[Reply] = []
         self.knows_n = knows_n
         self.caches = caches
+        self.cost = 0.0
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -160,7 +157,10 @@ class StubServer:
             return await self._send(writer, reply.code, reply.body, reply.headers)
         if "n" in body and not self.knows_n:
             return await self._send(writer, 400, {"error": {"message": "'n' is not supported", "param": "n"}})
-        return await self._stream(reader, writer, path, body, reply)
+        try:
+            return await self._stream(reader, writer, path, body, reply)
+        except ConnectionError:  # the client went while it was written to
+            return self._note_left()
 
     async def _send(
         self, writer: asyncio.StreamWriter, code: int, body: Any, headers: Mapping[str, str] | None = None
@@ -248,11 +248,13 @@ class StubServer:
             last = "tool_calls" if answer.calls and not answer.finish else finish
             events += [*choices, {**_choice(index, {}, chat, None), "finish_reason": last}]
         sent = words(body["prompt"]) if not chat else [w for m in body["messages"] for w in words(m["content"] or "")]
-        usage = {
+        usage: dict[str, Any] = {
             "prompt_tokens": len(sent),
             "completion_tokens": (len(said) + len(thoughts)) * count,
             "prompt_tokens_details": {"cached_tokens": self._cached(sent)},
         }
+        if self.cost:
+            usage["cost"] = self.cost
         if thoughts:
             usage["completion_tokens_details"] = {"reasoning_tokens": len(thoughts) * count}
         shown = [{"object": "chunk", "choices": [choice]} for choice in events]
@@ -288,9 +290,3 @@ def _call_parts(number: int, name: str, arguments: str) -> list[dict[str, Any]]:
 def _common(one: list[str], other: list[str]) -> int:
     pairs = zip(one, other, strict=False)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
-if __name__ == "__main__":
-    with StubServer(port=int(sys.argv[1]) if len(sys.argv) > 1 else 0) as served:
-        print(served.url, flush=True)  # noqa: T201
-        threading.Event().wait()
