@@ -186,6 +186,14 @@ class Capabilities:
     adapters: bool = False
     window: int = 0
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """What is there, as nodes of a graph ask for it: `score`, `prune:exact`, `grammar:Regex`, …"""
+        named = {"grammar": self.grammars, "prune": self.prune, "splice": self.splice, "team": self.team}
+        plain = ("streaming", "seeds", "shared_prefix", "score", "logprobs", "embed", "adapters", "window")
+        options = [f"{name}:{option}" for name, options in named.items() for option in sorted(options)]
+        return (*(name for name in plain if getattr(self, name)), *options)
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError, EngineError, GrammarError, InputError, TransientEngineError
-from .base import Grammar, GrammarState, Prompt
+from .base import Grammar, GrammarState, Prompt, Regex
 from .served import misfit
 
 
@@ -110,11 +110,16 @@ class ScriptedGrammar:
 
 
 def follow(grammar: Grammar | GrammarState | None) -> ScriptedGrammar | None:
-    """The state in which a generation starts."""
+    """The state in which a generation starts. Raises GrammarError for another engine's, and for no expression."""
     if grammar is None or isinstance(grammar, ScriptedGrammar):
         return grammar
     if isinstance(grammar, GrammarState):
         raise GrammarError(f"a grammar state of another engine ({type(grammar).__name__}) can't be continued here")
+    if isinstance(grammar, Regex):
+        try:
+            re.compile(grammar.pattern)
+        except re.error as error:
+            raise GrammarError(f"the regular expression {grammar.pattern!r} can't be read: {error}") from error
     return ScriptedGrammar(grammar)
 
 

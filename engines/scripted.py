@@ -403,11 +403,19 @@ class ScriptedStream:
         self._context = context
         self._max_tokens = max_tokens
         self._stop = stop
+        self._check_grammar(grammar)
         self._grammar = follow(grammar)
         self._sampling = sampling
         self._asked = grammar
         self._chunks: AsyncGenerator[Chunk, None] | None = None
         self._result: Generation | None = None
+
+    def _check_grammar(self, grammar: Grammar | GrammarState | None) -> None:
+        engine, offered = self._context.engine, self._context.engine.capabilities.grammars
+        kind = type(grammar).__name__
+        if isinstance(grammar, Grammar) and kind not in offered:
+            have = ", ".join(sorted(offered)) or "none"
+            raise CapabilityError(f"engine '{engine.name}' has no grammar '{kind}'; it offers: {have}")
 
     async def __aenter__(self) -> Self:
         engine, rest, prompt = self._context.engine, self._context.rest, self._context.text

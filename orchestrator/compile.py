@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from ..engines.base import Capabilities, Engine
+from ..engines.base import Engine
 from ..engines.catalog import ABLE
 from ..errors import GraphError
 from ..tools import Tool
@@ -217,24 +217,12 @@ def every_node(graph: Graph[Any]) -> Iterator[Node]:
             yield from every_node(inner)
 
 
-def offers(capabilities: Capabilities) -> list[str]:
-    """What an engine can do, as nodes ask for it."""
-    named = {
-        "grammar": capabilities.grammars,
-        "prune": capabilities.prune,
-        "splice": capabilities.splice,
-        "team": capabilities.team,
-    }
-    plain = [name for name in ("streaming", "seeds", "shared_prefix", "score") if getattr(capabilities, name)]
-    return plain + [f"{name}:{option}" for name, options in named.items() for option in sorted(options)]
-
-
 def _check_needs(graph: Graph[Any], node: Node, engine: Engine | None) -> None:
     if engine is None:
         if isinstance(node, Think | Team):
             raise GraphError(f"graph '{graph.name}': {describe_node(node)} needs an engine; pass engine='local', say")
         return
-    offered = offers(engine.capabilities)
+    offered = engine.capabilities.offered
     for need in node.needs:
         if need not in offered:
             raise GraphError(
