@@ -1,4 +1,5 @@
-"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`; see also `cli_runs`.
+"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`; see also `cli_runs`
+and `cli_memory`.
 
 Results go to stdout, progress and errors to stderr. Exit status: 0 done; 1 the run, the check or the evaluation
 failed; 2 bad usage or input; 130 interrupted.
@@ -25,6 +26,7 @@ from .errors import (
     GraphError,
     InputError,
     JournalError,
+    MemoryStoreError,
     MissingExtraError,
     NodeError,
     PlaitError,
@@ -85,6 +87,7 @@ BAD_INPUT = (
     GraphError,
     InputError,
     JournalError,
+    MemoryStoreError,
     MissingExtraError,
     PoolError,
     UnknownNameError,
@@ -471,6 +474,7 @@ def _leave(status: int) -> None:
 
 
 from . import cli_data as cli_data  # noqa: E402 - their commands are added to the app above
+from . import cli_memory as cli_memory  # noqa: E402
 from . import cli_runs as cli_runs  # noqa: E402
 
 if __name__ == "__main__":

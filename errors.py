@@ -61,6 +61,10 @@ class JournalError(PlaitError):
     """A journal can't be read or written, or does not hold the run or the call that was named."""
 
 
+class MemoryStoreError(PlaitError):
+    """A memory can't be opened, read or changed."""
+
+
 class ReplayError(RunError):
     """A run departs from its record: the graph has changed, or something asks otherwise when it runs again."""
 
