@@ -33,6 +33,7 @@ from .openai_request import OpenAIStream, Request
 from .openai_wire import Asked, stop_texts
 from .remote import Counts
 from .served import follow_served
+from .together import side_by_side
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -124,7 +125,12 @@ class OpenAIContext:
         self._check()
         seeded = seeds(sampling, count)
         made = await self._together(count, self._asked(max_tokens, stop, grammar, sampling)) if count > 1 else []
-        rest = await self._separately(seeded[len(made) :], partial(self._asked, max_tokens, stop, grammar))
+        rest = await side_by_side(
+            [
+                partial(self.generate, max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=one)
+                for one in seeded[len(made) :]
+            ]
+        )
         self._engine.takes_n = self._engine.takes_n and (count == 1 or len(made) == count)
         return [*made, *rest]
 
@@ -194,27 +200,6 @@ class OpenAIContext:
             if type(error) is not RequestError:
                 raise
             return []  # if it was not for `n`, it is refused again
-
-    async def _separately(self, seeded: Sequence[Sampling], asked: partial[Asked]) -> list[Generation]:
-        made: dict[int, Generation] = {}
-        failures: list[Exception] = []
-
-        async def generate(index: int, sampling: Sampling) -> None:
-            try:
-                async with OpenAIStream(self, asked(sampling)) as stream:
-                    async for _ in stream:
-                        pass
-                made[index] = stream.result
-            except Exception as error:
-                failures.append(error)
-                group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            for index, sampling in enumerate(seeded):
-                group.start_soon(generate, index, sampling)
-        if failures:
-            raise failures[0]
-        return [made[index] for index in range(len(seeded))]
 
     def _unable(self, what: str) -> CapabilityError:
         self._check()

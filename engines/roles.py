@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, Self
 
 from ..errors import ContextError, InputError, UnknownNameError
-from .base import Capabilities, Context, Engine, Generation, Member, Prompt, TeamStream, Teamwork
+from .base import Capabilities, Context, Engine, Generation, HoldsKeys, Member, Prompt, TeamStream, Teamwork
 
 OTHERS = "*"
 """The role that stands for all names which are not in the table."""
@@ -37,6 +37,13 @@ class Roles:
 
         opened = {name: open_engine(name) for name in dict.fromkeys(names.values())}
         return cls({role: opened[name] for role, name in names.items()})
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The keys of all."""
+        return {
+            name: key for engine in self._distinct if isinstance(engine, HoldsKeys) for name, key in engine.keys.items()
+        }
 
     def find(self, role: str) -> Engine:
         """The engine of a role. Raises UnknownNameError."""

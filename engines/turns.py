@@ -16,6 +16,8 @@ Prefill: TypeAlias = Literal["refused", "continue_final_message", "prefix", "las
 the mark of DeepSeek and Mistral, or by ending with that turn (Anthropic's models, some routers)."""
 
 _CALL = re.compile(r"<tool_call>\n(.+)\n</tool_call>\n?")
+_RESULTS = re.compile(r"\s*(?:<tool_response>\n(?:(?!</tool_response>).)*\n</tool_response>\s*)+", re.DOTALL)
+_RESULT = re.compile(r"<tool_response>\n((?:(?!</tool_response>).)*)\n</tool_response>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class Turns:
         )
 
     def _sent(self, with_calls: bool) -> Iterator[dict[str, Any]]:
-        """Calls are numbered by their place, so that the same conversation is always sent the same."""
+        """Calls are numbered by their place, so that the same conversation is always sent the same. Their results are
+        messages of the role `tool`, or one of the user's as Hermes and Qwen are shown them."""
         pending: list[str] = []
         for place, message in enumerate(self.messages):
             calls = read_calls(message.content) if with_calls and message.role == "assistant" else []
@@ -108,6 +111,10 @@ class Turns:
                         "open the engine with the tools= that it may call, or send the result as a user's message"
                     )
                 yield {"role": "tool", "tool_call_id": pending.pop(0), "content": message.content}
+            elif pending and message.role == "user" and len(results := _read_results(message.content)) == len(pending):
+                for id_, result in zip(pending, results, strict=True):
+                    yield {"role": "tool", "tool_call_id": id_, "content": result}
+                pending = []
             else:
                 yield {"role": message.role, "content": message.content}
 
@@ -118,6 +125,22 @@ def _read_call(line: str) -> ToolCall:
         return ToolCall(str(value["name"]), value["arguments"])
     except (ValueError, KeyError, TypeError):  # a model's own text that looks like a call
         return ToolCall("", line)
+
+
+def _read_results(text: str) -> list[str]:
+    """The results in a text that holds nothing else; none where it does."""
+    if not _RESULTS.fullmatch(text):
+        return []
+    return [_content(found.group(1)) for found in _RESULT.finditer(text)]
+
+
+def _content(text: str) -> str:
+    """A result's own text, where the name of its tool stands beside."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value["content"] if isinstance(value, dict) and isinstance(value.get("content"), str) else text
 
 
 def _wire_call(name: str, call: ToolCall) -> dict[str, Any]:

@@ -356,6 +356,20 @@ async def test_tools_are_offered_called_and_answered(stub: StubServer) -> None:
     assert [one["id"] for one in call["tool_calls"]] == [one["tool_call_id"] for one in sent["messages"][2:]]
 
 
+async def test_an_agent_calls_tools_by_the_servers_own_protocol(stub: StubServer) -> None:
+    """The agent's Hermes format reads what the server gave as calls, and its results go back as such."""
+    calls = [("population", '{"country": "Peru"}'), ("population", '{"country": "Chile"}')]
+    stub.next = [Answer(calls=calls), Answer("Chile has more.")]
+    async with opened(stub, tools=[population]) as engine:
+        asked = plait.recipes.agent(tools=[population], format="hermes")
+        assert await asked.run("Peru or Chile?", engine=engine) == "Chile has more."
+    *_, call, first, second = stub.requests[1]["messages"]
+    assert [one["function"]["name"] for one in call["tool_calls"]] == ["population"] * 2
+    assert call["content"] is None
+    assert [(one["role"], one["content"]) for one in (first, second)] == [("tool", "4"), ("tool", "5")]
+    assert [one["tool_call_id"] for one in (first, second)] == [one["id"] for one in call["tool_calls"]]
+
+
 async def test_a_result_without_a_call_is_refused(engine: OpenAIEngine) -> None:
     context = await engine.start([*HI, Message("tool", "34")])
     with pytest.raises(ContextError, match="answers no call"):
