@@ -473,7 +473,8 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-from . import cli_data as cli_data  # noqa: E402 - their commands are added to the app above
+from . import cli_agents as cli_agents  # noqa: E402 - their commands are added to the app above
+from . import cli_data as cli_data  # noqa: E402
 from . import cli_memory as cli_memory  # noqa: E402
 from . import cli_runs as cli_runs  # noqa: E402
 

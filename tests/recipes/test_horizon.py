@@ -239,8 +239,9 @@ async def test_findings_are_recalled_by_name() -> None:
     findings.add("people of Peru", "34", "34")
     findings.add("People  of Peru", "34 million", "34352719")
     findings.add("people of Chile", "20", "")
-    assert await recall("people of PERU") == "34\n34 million (result: 34352719)"
-    assert await recall("people of chile") == "20"
+    assert await recall("people of PERU") == "34\n34 million"
+    assert await recall("people of Peru", whole=True) == "34 (result: 34)\n34 million (result: 34352719)"
+    assert await recall("people of chile", whole=True) == "20"
     with pytest.raises(ToolError, match=r"named 'people of Chine'; some that are: people of chile"):
         await recall("people of Chine")
 
