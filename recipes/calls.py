@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,15 +52,18 @@ class Calls:
     """Makes calls side by side, under the caps; use `calls_of`.
 
     A call that equals one of the same turn or an earlier one is not made again: it has that one's result, if its tool
-    is idempotent (any tool, with `repeats`) and it has not failed in an earlier turn. Of a result the model is shown
-    `observation` tokens at most.
+    is idempotent (any tool, with `repeats`) and not named in `fresh`, and if it has not failed in an earlier turn. Of a
+    result the model is shown `observation` tokens at most (0: all).
     """
 
-    def __init__(self, box: ToolBox, group: TaskGroup, *, repeats: bool, observation: int) -> None:
+    def __init__(
+        self, box: ToolBox, group: TaskGroup, *, repeats: bool, observation: int, fresh: Collection[str]
+    ) -> None:
         self._box = box
         self._group = group
         self._repeats = repeats
         self._observation = observation
+        self._fresh = frozenset(fresh)
         self._turn: list[tuple[ToolCall, str, _Pending]] = []
         self._record: dict[str, _Pending] = {}
         self._by_id: dict[str, _Pending] = {}
@@ -86,7 +89,9 @@ class Calls:
         for (_, key, pending), outcome in zip(turn, outcomes, strict=True):
             if outcome.error is not None and self._record.get(key) is pending:
                 del self._record[key]  # it may be tried again
-        texts = [await scope.shortened(_clean(outcome.text), self._observation) for outcome in outcomes]
+        texts = [_clean(outcome.text) for outcome in outcomes]
+        if self._observation:
+            texts = [await scope.shortened(text, self._observation) for text in texts]
         return [Result(call, text) for (call, _, _), text in zip(turn, texts, strict=True)]
 
     def rewind(self) -> None:
@@ -114,7 +119,7 @@ class Calls:
             tool.signature.check_arguments(call.arguments)
         waits = {id_: self._earlier(tool, id_) for id_ in _references(call.arguments)}
         known = partial(_resolved, tool, call.arguments, waits) if waits else None
-        if (self._repeats or tool.idempotent) and not waits:
+        if (self._repeats or tool.idempotent) and not waits and tool.name not in self._fresh:
             self._record[key] = pending
         self._group.start_soon(pending.make, scope.begin_call(tool, call.arguments, known=known))
 
@@ -127,12 +132,14 @@ class Calls:
 
 
 @asynccontextmanager
-async def calls_of(box: ToolBox, *, repeats: bool = False, observation: int) -> AsyncIterator[Calls]:
+async def calls_of(
+    box: ToolBox, *, repeats: bool = False, observation: int, fresh: Collection[str] = ()
+) -> AsyncIterator[Calls]:
     """Calls of a conversation. Those under way are waited for at the block's end, and cancelled where it raises."""
     raised: Exception | None = None
     async with anyio.create_task_group() as group:
         try:
-            yield Calls(box, group, repeats=repeats, observation=observation)
+            yield Calls(box, group, repeats=repeats, observation=observation, fresh=fresh)
         except Exception as error:  # not raised in the group, which would wrap it
             raised = error
             group.cancel_scope.cancel()

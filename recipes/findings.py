@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from ..errors import ToolError
 from ..tools import Tool, tool
 
+RECALL = "recall"
 _SHOWN = 5
 """Names that an error lists."""
 
@@ -38,7 +39,7 @@ class Findings:
 
 def recall_from(findings: Findings) -> Tool[[str, bool], str]:
     """The tool `recall`, by which a model asks for what is out of its sight."""
-    return tool(name="recall", idempotent=True)(_Recall(findings))
+    return tool(name=RECALL, idempotent=True)(_Recall(findings))
 
 
 class _Recall:

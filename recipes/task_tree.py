@@ -10,6 +10,8 @@ import ijson
 
 from ..errors import FormatError
 from .findings import Findings
+from .formats import Answer, Ids, Move, ToolCall
+from .formats.base import check_depth
 from .subtasks import TextSpan
 
 if TYPE_CHECKING:
@@ -64,9 +66,9 @@ class OpenList(NamedTuple):
 class TaskTree:
     """Opens a node when a task's thought is complete and closes it with its conclusion.
 
-    Feed it all text of the trace in order, tool results included. `call` is the tool use that waits for its result,
-    `finished` holds the lists of subtasks that ended since they were last taken: what stands between their brackets.
-    `findings` are told what each task found.
+    It is the parser of TIM's format, and takes all text of the trace in order, tool results included. `finished` holds
+    the lists of subtasks that ended since they were last taken: what stands between their brackets. `findings` are told
+    what each task found.
     """
 
     root: Scope
@@ -81,19 +83,30 @@ class TaskTree:
     _places: list[str] = field(default_factory=list)
     _key: str = ""
     _value: Any = None
+    _ids: Ids = field(default_factory=Ids)
+    _moves: list[Move] = field(default_factory=list)
     _parser: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self._parser = ijson.basic_parse_coro(self)
+        self._parser = ijson.basic_parse_coro(self, use_float=True)
 
-    def feed(self, text: str) -> None:
-        """Read more of the trace. Raises FormatError where it is not JSON."""
+    def feed(self, text: str) -> list[Move]:
+        """Read more of the trace: the calls whose results belong next, and the answer. Raises FormatError where it is
+        not JSON, and no later than that: what was written since the trace was kept is then thrown away."""
         try:
             for piece in _UP_TO_BRACKET.findall(text):  # a bracket's event then comes when it has just been counted
                 self._characters += len(piece)
-                self._parser.send(piece.encode())
-        except (ijson.JSONError, StopIteration) as error:
+                self._parser.send(piece.encode("utf-8", "replace"))
+        except (ijson.JSONError, ValueError, StopIteration) as error:
             raise FormatError(f"the task tree is not JSON: {error}") from error
+        moves, self._moves = self._moves, []
+        return moves
+
+    def end(self) -> list[Move]:
+        """Nothing more becomes complete. Raises FormatError where no answer has been read."""
+        if self.answer is None:
+            raise FormatError("the task tree ended without an answer")
+        return []
 
     @property
     def scope(self) -> Scope:
@@ -104,7 +117,7 @@ class TaskTree:
         """The tree as it was after `text`, the trace's beginning, with the nodes that it had then; later ones are
         cancelled."""
         self.findings.clear()
-        tree = TaskTree(self.root, self.findings, _grown=self._grown)
+        tree = TaskTree(self.root, self.findings, _grown=self._grown, _ids=self._ids)
         tree.feed(text)
         tree.take_finished()
         for scope in tree._grown[tree._regrown :]:
@@ -142,13 +155,6 @@ class TaskTree:
         inner = '"},"conclusion":"unknown"}' if self.at_result else 'unknown"}'
         return inner + '],"conclusion":"unknown"}' * (len(self._open) - 1) + '],"answer":"'
 
-    @property
-    def call(self) -> tuple[str, Any]:
-        """Tool name and parameters of the innermost open task. Raises FormatError where no result belongs."""
-        if not self.at_result or not self._open or not self._open[-1].tool:
-            raise FormatError("the task tree asks for a tool's result outside a task that names the tool")
-        return self._open[-1].tool, self._open[-1].parameters
-
     # ---- the parser's events, one by one
 
     def send(self, event: tuple[str, Any]) -> None:
@@ -160,6 +166,8 @@ class TaskTree:
             self._key = value
             if value == "parameters":
                 self._value = ijson.ObjectBuilder()
+            elif value == "tool_result" and self._places[-1:] == ["tooluse"] and self._open and self._open[-1].tool:
+                self._moves.append(self._call(self._open[-1]))
         elif kind in ("start_map", "start_array"):
             self._enter(kind)
         elif kind in ("end_map", "end_array"):
@@ -167,6 +175,14 @@ class TaskTree:
         elif kind == "string":
             self._text(value)
             self._key = ""
+
+    def _call(self, task: _Task) -> ToolCall:
+        """The call of a task whose result is next."""
+        try:
+            check_depth(task.parameters)
+        except ValueError as error:
+            return ToolCall(self._ids.next(), task.tool, None, f"the parameters can't be read: {error}")
+        return ToolCall(self._ids.next(), task.tool, task.parameters)
 
     def _build(self, kind: str, value: Any) -> None:
         """Collect the parameters of a tool use, whatever their shape."""
@@ -229,3 +245,4 @@ class TaskTree:
                 self._open[-1].result = value
             case _, "answer":
                 self.answer = value
+                self._moves.append(Answer(value))

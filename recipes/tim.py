@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from ..engines import GREEDY, Generation, Grammar, JsonSchema, Sampling
-from ..errors import CutError, FormatError, InputError, UnknownNameError
+from ..errors import CutError, FormatError, InputError
 from ..orchestrator import Builder, Graph, Scope, graph
 from ..tools import Tool, ToolBox, default_tools
-from .findings import Findings, recall_from
+from .calls import Calls, calls_of
+from .findings import RECALL, Findings, recall_from
+from .formats import ToolCall
 from .horizon import Horizon
 from .prompt import conversation
 from .settings import at_least
 from .subtasks import SubtaskBuffer
 from .task_tree import TaskTree, task_tree_schema
 from .trace import Trace
+from .turns import AGAIN, OBSERVATION
 
 RESULT = ('"tool_result":"', '"tool_result": "')
 LIST_END = ('],"conclusion":"', '], "conclusion": "')
 KEEP_ALL = 1_000
 """A buffer that nothing is pruned from. Models that weren't trained to do without finished lists, such as the embedded
 one, answer best so."""
-AGAIN = Sampling(temperature=0.7)
-"""How text that broke the format is written anew: greedily it would break again."""
 
 
 def tim(
@@ -52,6 +53,7 @@ def tim(
       and written again, sampled, at most `retries` times |
     | that fails, too, or the text is cut by `max_tokens` or by the window | all open tasks are concluded "unknown" from
       the last result or list on, and the answer is asked for |
+    | a result is longer than 1,024 tokens | it is cut, with a mark; with `live` where it doesn't fit |
     | the window is full, but finished lists are still attended to | they are pruned, whatever `buffer` says |
     | `live` tokens are held, and nothing that is finished is left to prune | as if the text had been cut |
     | there is no result or list to go back to, or no answer even then | FormatError |
@@ -73,22 +75,23 @@ def tim(
         held = scope.supported(grammar or JsonSchema(task_tree_schema(box.schemas())))
         trace = Trace(scope, context, held, TaskTree(scope, findings))
         horizon, tries = Horizon(live, SubtaskBuffer(buffer), mode, minimum), 0
-        while trace.tree.answer is None:
-            try:
-                await step(trace, horizon, box, AGAIN if tries else GREEDY)
-                tries = 0
-            except FormatError as error:
-                trace.rewind()
-                tries += 1
-                if tries > retries or isinstance(error, CutError):
-                    if live:
-                        await horizon.make_room(trace)
-                    await trace.force_answer(str(error), max_tokens=max_tokens, room=horizon.room(trace))
-                else:
-                    scope.emit("mended", f"{error}; it is written again")
+        async with calls_of(box, observation=0 if live else OBSERVATION, fresh=[RECALL]) as calls:
+            while trace.tree.answer is None:
+                try:
+                    await step(trace, horizon, calls, AGAIN if tries else GREEDY)
+                    tries = 0
+                except FormatError as error:
+                    trace.rewind()
+                    tries += 1
+                    if tries > retries or isinstance(error, CutError):
+                        if live:
+                            await horizon.make_room(trace)
+                        await trace.force_answer(str(error), max_tokens=max_tokens, room=horizon.room(trace))
+                    else:
+                        scope.emit("mended", f"{error}; it is written again")
         return trace.tree.answer
 
-    async def step(trace: Trace, horizon: Horizon, box: ToolBox, sampling: Sampling) -> None:
+    async def step(trace: Trace, horizon: Horizon, calls: Calls, sampling: Sampling) -> None:
         """Write up to the next tool result or finished list. Nothing is kept of what breaks the format."""
         bound = min(max_tokens, horizon.room(trace))
         advice = (
@@ -96,14 +99,18 @@ def tim(
         )
         if not bound:
             raise CutError(f"no token fits: {advice}")
-        written, chunks = await trace.write(max_tokens=bound, stop=stops, sampling=sampling)
+        written, chunks, moves = await trace.write(max_tokens=bound, stop=stops, sampling=sampling)
         full = horizon.reached(trace, written, bound, max_tokens)
         if not full:
             _check_end(trace.tree, written, advice)
-        call = trace.tree.call if written.stop in RESULT and not trace.tree.in_parameters else None
+        stopped = written.stop in RESULT and not trace.tree.in_parameters
+        asked = [move for move in moves if isinstance(move, ToolCall)]
+        if stopped and not (asked and trace.tree.at_result):
+            raise FormatError("the task tree asks for a tool's result outside a task that names the tool")
         trace.keep(written, chunks)
-        if call:
-            result = await _call(trace.tree.scope, box, *call)
+        if stopped:
+            calls.begin(trace.tree.scope, asked[-1])
+            result = (await calls.results(trace.tree.scope))[0].text
             full = full or len(result) > horizon.room(trace) // 2
             if full:
                 await horizon.make_room(trace)
@@ -125,12 +132,3 @@ def _check_end(tree: TaskTree, written: Generation, advice: str) -> None:
     if written.finish in ("length", "window"):
         raise CutError(f"{why}; {advice}")
     raise FormatError(why)
-
-
-async def _call(scope: Scope, box: ToolBox, name: str, parameters: Any) -> str:
-    """A tool's result, or what went wrong."""
-    try:
-        tool = box.get(name)
-    except UnknownNameError as error:
-        return f"error: {error}"
-    return (await scope.settle([(tool, parameters)]))[0].text

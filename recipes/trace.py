@@ -10,6 +10,7 @@ from ..engines import GREEDY, Chunk, Context, Generation, Grammar, GrammarState,
 from ..engines.base import Mode
 from ..errors import FormatError, GrammarError
 from ..orchestrator import Scope
+from .formats import Move
 from .subtasks import TextSpan
 from .task_tree import TaskTree
 from .token_map import TokenMap
@@ -37,17 +38,19 @@ class Trace:
 
     async def write(
         self, *, max_tokens: int, stop: Sequence[str], sampling: Sampling
-    ) -> tuple[Generation, list[Chunk]]:
-        """What comes next; `keep` it or `rewind`. The tree reads it while it comes. Raises FormatError."""
+    ) -> tuple[Generation, list[Chunk], list[Move]]:
+        """What comes next, and the moves in it; `keep` it or `rewind`. The tree reads it while it comes. Raises
+        FormatError."""
         chunks: list[Chunk] = []
+        moves: list[Move] = []
         stream = self.scope.stream(
             self.context, max_tokens=max_tokens, stop=stop, grammar=self.grammar, sampling=sampling
         )
         async with stream:
             async for chunk in stream:
-                self.tree.feed(chunk.text)
+                moves += self.tree.feed(chunk.text)
                 chunks.append(chunk)
-        return stream.result, chunks
+        return stream.result, chunks, moves
 
     def keep(self, written: Generation, chunks: Sequence[Chunk]) -> None:
         """Go on after what was written."""
@@ -104,7 +107,7 @@ class Trace:
         except (FormatError, GrammarError) as error:  # cut between a key and its value, or held more strictly
             raise FormatError(why) from error
         allowed = min(max_tokens, room - len(self.tree.closing))
-        written, chunks = await self.write(max_tokens=allowed, stop=[ANSWER_END], sampling=GREEDY)
+        written, chunks, _ = await self.write(max_tokens=allowed, stop=[ANSWER_END], sampling=GREEDY)
         self.keep(written, chunks)
         if self.tree.answer is None:
             raise FormatError(f"{why}; and no answer came when asked for it ({written.finish})")

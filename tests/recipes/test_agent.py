@@ -273,6 +273,19 @@ async def test_a_call_whose_source_has_failed_or_is_unknown_says_so() -> None:
     assert "no call before it has this id" in engine.prompts[1]
 
 
+async def test_a_task_tree_has_repeated_calls_answered_and_wrong_parameters_named(
+    lookup: Tool, asked: list[str]
+) -> None:
+    peru: Round = [("lookup", {"query": "people of Peru"})] * 2
+    wrong = replace(ALL, grammars=frozenset[str]())
+    (trace,) = turns("tim", [peru, [("lookup", ["Peru"])]], "34")  # type: ignore[list-item]
+    engine = ScriptedEngine([trace], capabilities=wrong)
+    assert await plait.recipes.tim([replace(lookup, idempotent=True)]).run("?", engine=engine) == "34"
+    assert asked == ["people of Peru"]
+    assert engine.prompts[-1].count('"tool_result":"34"') == 2
+    assert "takes its arguments by name, as an object" in engine.prompts[-1]
+
+
 # ---- what the model is shown, and what is kept
 
 

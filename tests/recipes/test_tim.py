@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -392,6 +394,27 @@ def test_any_text_is_read_or_refused_by_name(text: str) -> None:
         tree.feed(text)
     except FormatError:
         return
+
+
+def test_hostile_trees_in_any_cut_give_the_same_moves_and_no_unnamed_error() -> None:
+    random, pieces = Random(6), [TRACE, SUBTASKS, *TRACE, "[" * 70, "1e999", "\ud800", "é"]
+    pieces += ['"tool_result":"', '"parameters":', '"conclusion":"', '"answer":"']
+    for _ in range(2_000):
+        start = random.randrange(len(TRACE))
+        text = TRACE[:start] + "".join(random.choices(pieces, k=random.randint(0, 3))) + TRACE[start:]
+        ends = sorted(random.randrange(len(text)) for _ in range(random.randint(0, 9)))
+        assert read([text]) == read([text[a:b] for a, b in pairwise([0, *ends, len(text)])])
+
+
+def read(pieces: list[str]) -> list[Any] | None:
+    """The moves of a whole trace; None for one that is none: nothing of it is kept."""
+    tree, moves = TaskTree(Recorder()), []  # type: ignore[arg-type]
+    try:
+        for piece in pieces:
+            moves += tree.feed(piece)
+        return moves + tree.end()
+    except FormatError:
+        return None
 
 
 @pytest.mark.parametrize(
