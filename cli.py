@@ -51,7 +51,9 @@ app = typer.Typer(
 models_app = typer.Typer(help="Look at model checkpoints.", no_args_is_help=True, rich_markup_mode=None)
 multiverse_app = typer.Typer(help="Look at Multiverse traces.", no_args_is_help=True, rich_markup_mode=None)
 bench_app = typer.Typer(help="Measure, beside what people use today.", no_args_is_help=True, rich_markup_mode=None)
-eval_app = typer.Typer(help="Measure how often a model is right.", no_args_is_help=True, rich_markup_mode=None)
+eval_app = typer.Typer(
+    help="Measure how often a model is right: `plait eval RECIPE DATA`.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(models_app, name="models")
 app.add_typer(multiverse_app, name="multiverse")
 app.add_typer(bench_app, name="bench")
@@ -475,6 +477,7 @@ def _leave(status: int) -> None:
 
 from . import cli_agents as cli_agents  # noqa: E402 - their commands are added to the app above
 from . import cli_data as cli_data  # noqa: E402
+from . import cli_eval as cli_eval  # noqa: E402
 from . import cli_memory as cli_memory  # noqa: E402
 from . import cli_runs as cli_runs  # noqa: E402
 

@@ -119,12 +119,12 @@ def fact_items(family: str, recipe: Recipe, count: int, seed: int) -> list[Item]
     items = []
     for asked in questions(family, count, seed=seed):
         right = answer(asked)
-        graph = recipe([lookup_in(_fact_table(asked.facts)), calculator])
+        graph = recipe([lookup_in(fact_table(asked.facts)), calculator])
         items.append(Item(asked.question, right, graph, partial(same_answer, right=right)))
     return items
 
 
-def _fact_table(facts: Facts) -> FactTable:
+def fact_table(facts: Facts) -> FactTable:
     """A problem's facts as the real look-up holds them."""
     attributes = tuple(dict.fromkeys(attribute for attribute, _ in facts))
     entities = dict.fromkeys(entity for _, entity in facts)
