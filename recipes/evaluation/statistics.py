@@ -69,7 +69,8 @@ def _p_value(differences: Sequence[float], seed: int) -> float:
     count, observed = len(differences), abs(sum(differences))
     if len({abs(value) for value in differences}) == 1:
         least = min(sum(value > 0 for value in differences), sum(value < 0 for value in differences))
-        return min(1.0, 2 * sum(math.comb(count, wins) for wins in range(least + 1)) / 2**count)
+        total = sum(math.comb(count, wins) for wins in range(least + 1))
+        return min(1.0, 2.0 * total / 2.0**count)
     close = observed - 1e-12
     if count <= 16:
         sums = [0.0]
