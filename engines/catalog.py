@@ -19,6 +19,8 @@ NAMES = (
     "scripted:FILE.json",
     "openai:MODEL",
     "openai:MODEL@URL",
+    "sglang:URL",
+    "sglang:MODEL_DIR",
 )
 
 ABLE = ("local", "scripted")
@@ -28,7 +30,9 @@ ABLE = ("local", "scripted")
 def open_engine(name: str = "local", **options: Any) -> Engine:
     """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `transformers:MODEL_DIR` (the local
     engine with a model of any family that `transformers` has and views can serve), `scripted:FILE.json`,
-    `openai:MODEL@URL` (a server that speaks OpenAI's protocol; without a URL, OpenAI itself).
+    `openai:MODEL@URL` (a server that speaks OpenAI's protocol; without a URL, OpenAI itself), `sglang:URL` (an
+    SGLang server), `sglang:MODEL_DIR` (one that is started for the engine, or SGLang in this process with
+    `in_process=True`).
 
     `options` go to the engine's constructor. Raises UnknownNameError, InputError, CheckpointError, MissingExtraError.
     """
@@ -43,6 +47,8 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
         return ScriptedEngine.from_file(argument)
     if kind == "openai" and argument:
         return _open_openai(argument, options)
+    if kind == "sglang" and argument:
+        return _open_sglang(argument, options)
     shown = re.sub(r"//[^/]*@", "//…@", name)  # what stands there may be a key
     raise UnknownNameError(f"unknown engine '{shown}'; known: {', '.join(NAMES)}")
 
@@ -66,3 +72,9 @@ def _open_openai(argument: str, options: dict[str, Any]) -> Engine:
             raise
         raise MissingExtraError("engine 'openai'", "openai") from error
     return OpenAIEngine.named(argument, **options)
+
+
+def _open_sglang(argument: str, options: dict[str, Any]) -> Engine:
+    from .sglang import SGLangEngine
+
+    return SGLangEngine.named(argument, **options)

@@ -1,0 +1,162 @@
+"""The port on an SGLang: generations, scores, adapters and sessions, over a wire (see `resent`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+import anyio
+
+from ...errors import (
+    AnswerError,
+    CapabilityError,
+    ContextLengthError,
+    EngineError,
+    GrammarError,
+    RequestError,
+    ServerFaultError,
+)
+from ..base import Grammar, Message
+from ..port import Answer, Chance, Completion, Part
+from .request import Facts, Take, generate_fields, own_logprobs, read_scores, score_fields
+from .sessions import Sessions
+from .wire import Wire
+
+ABORT_SECONDS = 10.0
+"""How long is waited for a server to take an abort."""
+
+
+class SGLangPort:
+    """What contexts of token ids need, of an SGLang. `name` is the engine's, for messages."""
+
+    def __init__(self, name: str, wire: Wire, *, sessions: bool) -> None:
+        self.name = name
+        self.wire = wire
+        self.facts = Facts()
+        self._sessions = Sessions(wire) if sessions else None
+        self._generate = self._sessions.generate if self._sessions is not None else wire.generate
+        self._running: set[str] = set()
+        self._eos: dict[int, str] = {}
+
+    async def connect(self) -> int:
+        self.facts = Facts.read(await self.wire.info())
+        return self.facts.window
+
+    async def encode(self, text: str, *, first: bool) -> Sequence[int]:
+        return await self.wire.encode(text, special=first)
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        return await self.wire.decode(tokens)
+
+    async def render(self, messages: Sequence[Message]) -> Sequence[int]:
+        return await self.wire.render(messages)
+
+    async def complete(self, asked: Completion) -> Answer:
+        own = own_logprobs(asked)
+        take = Take(asked, incremental=self.facts.incremental)
+        async with aclosing(self._events(generate_fields(asked, _rid(), own=own))) as events:
+            async for event in events:
+                part = take.feed(event)
+                if take.eos is not None:
+                    part = Part(part.text.removesuffix(await self._name_of(take.eos)), part.tokens, part.chances)
+                self._check(take.why, asked.grammar)
+                yield part
+        if not take.why:
+            raise AnswerError(f"engine '{self.name}' gave an answer without a reason for its end; try again")
+        if asked.sampling.logprobs and not own and take.tokens:
+            yield Part("", (), tuple(await self._own_chances(asked, take.tokens)))
+        yield take.end()
+
+    async def score(self, tokens: Sequence[int], start: int, *, adapter: str) -> float:
+        return sum(chance.logprob for chance in await self._chances(tokens, start, adapter))
+
+    async def adapter(self, name: str) -> str:
+        if not self.facts.adapters:
+            raise CapabilityError(
+                f"engine '{self.name}' can't use adapter '{name}': start its server with --enable-lora, or use engine "
+                "'local'"
+            )
+        loaded = await self.wire.adapters()
+        if name in loaded:
+            return name
+        folder = _absolute(name)
+        known_as = f"plait-{hashlib.blake2b(folder.encode(), digest_size=8).hexdigest()}"
+        if known_as not in loaded:
+            await self.wire.load_adapter(known_as, folder)
+        return known_as
+
+    async def aclose(self) -> None:
+        with anyio.move_on_after(ABORT_SECONDS):
+            with suppress(EngineError):  # a server that is gone has nothing to end
+                for rid in list(self._running):
+                    await self.wire.abort(rid)
+                if self._sessions is not None:
+                    await self._sessions.aclose()
+        await self.wire.aclose()
+
+    # ---- helpers
+
+    async def _events(self, fields: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The events of an answer. Left early, or closed, it ends the request on the server."""
+        rid = fields["rid"]
+        self._running.add(rid)
+        ended = False
+        try:
+            async with aclosing(self._generate(fields)) as events:
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            self._running.discard(rid)
+            if not ended:
+                await self._abort(rid)
+
+    async def _abort(self, rid: str) -> None:
+        """Also where this task is cancelled. A server that is gone has nothing to end."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(ABORT_SECONDS), suppress(EngineError):
+            await self.wire.abort(rid)
+
+    def _check(self, why: Mapping[str, Any], grammar: Grammar | None = None) -> None:
+        """Raise the error of a request that the server has given up."""
+        if why.get("type") != "abort":
+            return
+        message, status = str(why.get("message")), why.get("status_code")
+        told = f"engine '{self.name}' gave up: {message}"
+        if grammar is not None and "grammar" in message:
+            raise GrammarError(told)
+        if "context length" in message or "maximum allowed length" in message:
+            raise ContextLengthError(told)
+        if isinstance(status, int) and 400 <= status < 500:
+            raise RequestError(told)
+        raise ServerFaultError(told)
+
+    async def _name_of(self, token: int) -> str:
+        if token not in self._eos:
+            self._eos[token] = await self.wire.decode([token])
+        return self._eos[token]
+
+    async def _own_chances(self, asked: Completion, said: Sequence[int]) -> list[Chance]:
+        """The model's own chances of what was said, for which the server reads it once more."""
+        tokens = (*asked.tokens, *said)
+        return await self._chances(tokens, len(asked.tokens), asked.adapter, best=asked.sampling.logprobs)
+
+    async def _chances(self, tokens: Sequence[int], start: int, adapter: str, *, best: int = 0) -> list[Chance]:
+        found: list[Chance] = []
+        fields = score_fields(tokens, start, _rid(), adapter=adapter, best=best)
+        async with aclosing(self._events(fields)) as events:
+            async for event in events:
+                self._check(event["meta_info"].get("finish_reason") or {})
+                found = read_scores(event, start, tokens)
+        return found
+
+
+def _absolute(name: str) -> str:
+    return os.path.abspath(name)
+
+
+def _rid() -> str:
+    return f"plait-{uuid.uuid4().hex}"
