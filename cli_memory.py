@@ -1,4 +1,4 @@
-"""The commands on concept memories: `plait memory import`, `list`, `show`, `select`, `export`, `undo`."""
+"""The commands on concept memories, `plait memory import` and its like, and `plait bench memory`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli import JsonOption, app, print_result
+from .cli import JsonOption, app, bench_app, print_result
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -130,6 +130,17 @@ def undo(store: StoreOption = None, as_json: JsonOption = False) -> None:
         change, counts = memory.undo(), memory.counts()
     data = {"undone": {**asdict(change), "at": _when(change.at)}, "counts": counts}
     print_result(data, as_json, f"undone: change {change.number}, {change.what}")
+
+
+@bench_app.command("memory")
+def bench_memory(
+    concepts: Annotated[int, typer.Option(min=100, help="How many concepts the memory holds.")] = 100_000,
+    as_json: JsonOption = False,
+) -> None:
+    """How long it takes to select from a large memory, and what is missed."""
+    from .benchmarks import memory
+
+    memory.main(concepts=concepts, as_json=as_json)
 
 
 def _the_memory(file: Path | None) -> Memory:

@@ -3,6 +3,7 @@
 from .arcmemo import Found, Reading, Rejection, read_files, read_text, write_json, write_yaml
 from .concept import Concept, Entry, Lesson, Parameter, Solution, TypeName
 from .render import render, render_entry
+from .select import Selector
 from .store import Added, Change, Memory
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Parameter",
     "Reading",
     "Rejection",
+    "Selector",
     "Solution",
     "TypeName",
     "read_files",

@@ -4,14 +4,15 @@ the order of changes does not matter, and undoing one is forgetting its entries.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -19,9 +20,11 @@ from typing import Any, Self
 
 from ..errors import MemoryStoreError, UnknownNameError
 from .concept import Concept, Entry, Lesson, Parameter, Solution, TypeName, merge_concepts, merge_solutions
+from .words import stems
 
 SCHEMA = 1
-_WORD = re.compile(r"\w+")
+SEARCHED = 2000
+"""How many entries a search looks at."""
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE changes (
@@ -35,7 +38,12 @@ CREATE INDEX by_change ON entries (change);
 CREATE TABLE items (
     item INTEGER PRIMARY KEY, sort TEXT NOT NULL, name TEXT NOT NULL, content TEXT NOT NULL, UNIQUE (sort, name)
 );
-CREATE VIRTUAL TABLE words USING fts5 (text, tokenize='porter unicode61');
+CREATE VIRTUAL TABLE words USING fts5 (text);
+CREATE TABLE vectors (
+    model TEXT NOT NULL, item INTEGER NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (model, item)
+) WITHOUT ROWID;
+CREATE INDEX by_item ON vectors (item);
+CREATE TABLE counts (word TEXT PRIMARY KEY, items INTEGER NOT NULL) WITHOUT ROWID;
 """
 _WAIT_SECONDS = 30.0
 """How long a process waits for another one's change."""
@@ -143,18 +151,75 @@ class Memory:
         return [Change(number, what, at, bool(undone)) for number, what, at, undone in rows]
 
     def search(self, text: str, top: int) -> list[Concept | Lesson]:
-        """The concepts and lessons whose words fit a text best (BM25), the best first."""
-        words = " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(text.lower())))
-        if not words or top < 1:
+        """The concepts and lessons whose words fit a text best (BM25), the best first.
+
+        Only the text's rarest words are looked for, as many as stand in `SEARCHED` entries at most: what is common
+        weighs next to nothing, and would be read from every entry that has it.
+        """
+        return self.take(self.find(text, top))
+
+    def find(self, text: str, top: int) -> list[int]:
+        """`search`, as the items' numbers."""
+        asked = " OR ".join(f'"{word}"' for word in self._rarest(stems(text)))
+        if not asked or top < 1:
             return []
-        rows = self._read(
-            "SELECT sort, content FROM words JOIN items ON item = words.rowid WHERE words MATCH ? ORDER BY rank, item "
-            "LIMIT ?",
-            words,
-            top,
+        rows = self._read("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank, rowid LIMIT ?", asked, top)
+        return [item for (item,) in rows]
+
+    def take(self, items: Sequence[int]) -> list[Concept | Lesson]:
+        """The concepts and lessons of these numbers, in their order; those that are gone are left out."""
+        entries = self.numbered(items)
+        return [entries[item] for item in items if item in entries]
+
+    def numbered(self, items: Sequence[int]) -> dict[int, Concept | Lesson]:
+        """The concepts and lessons of these numbers, by number."""
+        marks = ", ".join("?" * len(items))
+        rows = self._read(f"SELECT item, sort, content FROM items WHERE item IN ({marks})", *items)
+        entries = {item: _entry(sort, content) for item, sort, content in rows}
+        return {item: entry for item, entry in entries.items() if isinstance(entry, Concept | Lesson)}
+
+    def _rarest(self, words: Collection[str]) -> list[str]:
+        """The rarest known words, in the order of how rare they are; the first of them always."""
+        marks = ", ".join("?" * len(words))
+        known = self._read(
+            f"SELECT word, items FROM counts WHERE word IN ({marks}) AND items ORDER BY items, word", *words
         )
-        found = (_entry(sort, content) for sort, content in rows)
-        return [entry for entry in found if isinstance(entry, Concept | Lesson)]
+        sums = accumulate(items for _, items in known)
+        return [
+            word
+            for index, ((word, _), sum_) in enumerate(zip(known, sums, strict=True))
+            if not index or sum_ <= SEARCHED
+        ]
+
+    # ---- vectors
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one after each change, whoever made it."""
+        [(others,)] = self._read("PRAGMA data_version")
+        return int(others), self._database.total_changes
+
+    def vectors(self, model: str) -> list[tuple[int, bytes]]:
+        """The items that have a vector of a model, by number, and the vectors."""
+        return self._read("SELECT item, vector FROM vectors WHERE model = ? ORDER BY item", model)
+
+    def without_vector(self, model: str, count: int) -> list[int]:
+        """Some concepts and lessons that have none yet."""
+        rows = self._read(
+            "SELECT words.rowid FROM words LEFT JOIN vectors ON item = words.rowid AND model = ? WHERE item IS NULL "
+            "ORDER BY words.rowid LIMIT ?",
+            model,
+            count,
+        )
+        return [item for (item,) in rows]
+
+    def keep_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """Keep vectors of items by number; of items that are gone none is kept."""
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO vectors SELECT ?, rowid, ? FROM words WHERE rowid = ?",
+                [(model, vector, item) for item, vector in vectors.items()],
+            )
 
     # ---- changing
 
@@ -168,8 +233,7 @@ class Memory:
             database.executemany(
                 "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?)", [_row(number, entry) for entry in entries]
             )
-            for key in names:
-                _settle(database, *key)
+            _settle(database, names)
             there = {key for key in names if _is_item(database, *key)}
         learned = [(_sort(entry), entry.name) for entry in entries if isinstance(entry, Concept | Lesson)]
         imported = len({key for key in learned if key in there - known})
@@ -187,8 +251,7 @@ class Memory:
             keys = database.execute("SELECT DISTINCT sort, name FROM entries WHERE change = ?", row[:1]).fetchall()
             database.execute("DELETE FROM entries WHERE change = ?", row[:1])
             database.execute("UPDATE changes SET undone = 1 WHERE change = ?", row[:1])
-            for key in keys:
-                _settle(database, *key)
+            _settle(database, keys)
         number, what, at = row
         return Change(number, what, at, undone=True)
 
@@ -201,9 +264,14 @@ class Memory:
                 (sort, name): text for sort, name, text in database.execute("SELECT sort, name, content FROM items")
             }
             assert items == merged, "an item is not what its entries make of it"
-            words = {row for (row,) in database.execute("SELECT rowid FROM words")}
-            searched = database.execute("SELECT item FROM items WHERE sort IN ('concept', 'lesson')")
-            assert words == {item for (item,) in searched}, "the words of an item are missing, or left over"
+            words = dict(database.execute("SELECT rowid, text FROM words"))
+            rows = database.execute("SELECT item, sort, content FROM items").fetchall()
+            searched = {item: said for item, sort, content in rows if (said := _words(sort, content))}
+            assert words == {item: " ".join(said) for item, said in searched.items()}, "words are missing, or left over"
+            counted = Counter(word for said in searched.values() for word in set(said))
+            assert counted == Counter(dict(database.execute("SELECT word, items FROM counts WHERE items"))), (
+                "miscounted"
+            )
 
     # ---- the file
 
@@ -316,18 +384,31 @@ def _merged(database: sqlite3.Connection, sort: str, name: str) -> str:
     return json.dumps(asdict(merged), ensure_ascii=False)
 
 
-def _settle(database: sqlite3.Connection, sort: str, name: str) -> None:
-    """Make an item what its entries make of it."""
-    content = _merged(database, sort, name)
-    row = database.execute("SELECT item, content FROM items WHERE sort = ? AND name = ?", (sort, name)).fetchone()
-    if row is not None and row[1] == content:
-        return
-    if row is not None:
-        database.execute("DELETE FROM items WHERE item = ?", row[:1])
-        database.execute("DELETE FROM words WHERE rowid = ?", row[:1])
-    if not content:
-        return
-    cursor = database.execute("INSERT INTO items (sort, name, content) VALUES (?, ?, ?)", (sort, name, content))
+def _settle(database: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> None:
+    """Make items what their entries make of them."""
+    words = Counter[str]()
+    for sort, name in keys:
+        content = _merged(database, sort, name)
+        row = database.execute("SELECT item, content FROM items WHERE sort = ? AND name = ?", (sort, name)).fetchone()
+        if row is not None and row[1] == content:
+            continue
+        if row is not None:
+            database.execute("DELETE FROM items WHERE item = ?", row[:1])
+            database.execute("DELETE FROM words WHERE rowid = ?", row[:1])
+            database.execute("DELETE FROM vectors WHERE item = ?", row[:1])
+            words.subtract(set(_words(sort, row[1])))
+        if content:
+            cursor = database.execute("INSERT INTO items (sort, name, content) VALUES (?, ?, ?)", (sort, name, content))
+            if said := _words(sort, content):
+                database.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (cursor.lastrowid, " ".join(said)))
+                words.update(set(said))
+    database.executemany(
+        "INSERT INTO counts VALUES (?, ?) ON CONFLICT (word) DO UPDATE SET items = items + excluded.items",
+        words.items(),
+    )
+
+
+def _words(sort: str, content: str) -> list[str]:
+    """What an item can be found by."""
     entry = _entry(sort, content)
-    if isinstance(entry, Concept | Lesson):
-        database.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (cursor.lastrowid, entry.text))
+    return stems(entry.text) if isinstance(entry, Concept | Lesson) else []
