@@ -110,6 +110,7 @@ class PlanFormat(StrEnum):
 def run(
     recipe: RecipeArgument,
     task: Annotated[str, typer.Argument(help="The task, or a JSON array of a graph's inputs; - reads it from stdin.")],
+    question: Annotated[str, typer.Argument(help="The task, where RECIPE is 'archon' and TASK its file.")] = "",
     engine: EngineOption = "local",
     facts: FactsOption = None,
     settings: SetOption = None,
@@ -121,7 +122,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on a task, or a graph on its inputs. What a graph asks a person is asked on the terminal."""
-    graph = make_graph(recipe, facts, settings)
+    recipe, task = _of_architecture(recipe, task, question)
+    graph = make_graph(recipe, facts, settings, engine)
     text = sys.stdin.read() if task == "-" else task
     if not text.strip():
         raise InputError("the task is empty; give it as an argument, or - to read it from stdin")
@@ -148,7 +150,18 @@ def _absolute(recipe: str) -> str:
     """The recipe, or the file of a graph, as it is found from any folder."""
     from .orchestrator.load import names_a_file
 
-    return str(Path(recipe).absolute()) if names_a_file(recipe) else recipe
+    return str(Path(recipe).absolute()) if names_a_file(recipe) or recipe.endswith(".json") else recipe
+
+
+def _of_architecture(recipe: str, task: str, question: str) -> tuple[str, str]:
+    """Recipe and task of `archon FILE.json QUESTION`, which is the same as `FILE.json QUESTION`."""
+    if recipe != "archon":
+        if question:
+            raise InputError(f"recipe '{recipe}' takes one task; {question[:40]!r} is too much: quote the task")
+        return recipe, task
+    if not task.endswith(".json"):
+        raise InputError(f"archon takes a configuration and a task: plait run archon FILE.json TASK, not {task[:80]!r}")
+    return task, question
 
 
 def the_journal(file: Path | None) -> Journal:
@@ -239,6 +252,7 @@ def _json(value: object) -> str:
 @app.command()
 def explain(
     recipe: RecipeArgument,
+    file: Annotated[str, typer.Argument(help="The configuration's file, where RECIPE is 'archon'.")] = "",
     engine: EngineOption = "local",
     settings: SetOption = None,
     form: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.TEXT,
@@ -248,7 +262,8 @@ def explain(
     from .engines import open_engine
     from .orchestrator import compile_graph
 
-    plan = compile_graph(make_graph(recipe, None, settings), open_engine(engine))
+    graph = make_graph(file if recipe == "archon" and file else recipe, None, settings, engine)
+    plan = compile_graph(graph, open_engine(engine))
     drawn = {PlanFormat.MERMAID: plan.graph.mermaid, PlanFormat.DOT: plan.graph.dot}
     print_result(plan.as_dict(), as_json or form is PlanFormat.JSON, drawn.get(form, plan.describe)())
 
@@ -399,14 +414,18 @@ def bench_fan_out(as_json: JsonOption = False) -> None:
     fan_out.main(as_json=as_json)
 
 
-def make_graph(recipe: str, facts: list[Path] | None, settings: list[str] | None) -> Graph[Any]:
-    """A graph in a file, or a recipe's with the user's tables and settings."""
+def make_graph(recipe: str, facts: list[Path] | None, settings: list[str] | None, engine: str = "") -> Graph[Any]:
+    """A graph or an architecture in a file, or a recipe's with the user's tables and settings."""
     from .orchestrator.load import load_graph, names_a_file
 
     if names_a_file(recipe):
         if facts or settings:
             raise InputError("--facts and --set are for recipes; a graph in a file takes its inputs only")
         return load_graph(recipe)
+    if recipe.endswith(".json"):
+        from .recipes.architecture import load_architecture
+
+        return load_architecture(Path(recipe), engine)
     from .recipes import find_recipe
     from .recipes.settings import read_settings
 
@@ -476,6 +495,7 @@ def _leave(status: int) -> None:
 
 
 from . import cli_agents as cli_agents  # noqa: E402 - their commands are added to the app above
+from . import cli_archon as cli_archon  # noqa: E402
 from . import cli_data as cli_data  # noqa: E402
 from . import cli_eval as cli_eval  # noqa: E402
 from . import cli_memory as cli_memory  # noqa: E402

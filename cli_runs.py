@@ -121,7 +121,10 @@ def _go_on(run: RunRecord, past: Past, graph: str, engine: str, timeout: float, 
             f"run {run.run} of graph '{run.graph}' was not begun by the command line: say --graph FILE.py:{run.graph}"
         )
     made: Graph[Any] = make_graph(
-        graph or source["recipe"], [Path(table) for table in source.get("facts", ())], list(source.get("settings", ()))
+        graph or source["recipe"],
+        [Path(table) for table in source.get("facts", ())],
+        list(source.get("settings", ())),
+        engine or source.get("engine", "local"),
     )
     result = run_to_end(
         made,

@@ -88,6 +88,16 @@ class InputError(PlaitError):
     """A value given by the caller can't be used."""
 
 
+class ConfigError(InputError):
+    """A configuration file is malformed at `line` and `column`, counted from 1."""
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {message}")
+        self.message = message
+        self.line = line
+        self.column = column
+
+
 # ---- engines
 
 

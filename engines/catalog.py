@@ -21,6 +21,7 @@ NAMES = (
     "openai:MODEL@URL",
     "sglang:URL",
     "sglang:MODEL_DIR",
+    "roles:FILE.json",
 )
 
 ABLE = ("local", "scripted")
@@ -32,7 +33,7 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
     engine with a model of any family that `transformers` has and views can serve), `scripted:FILE.json`,
     `openai:MODEL@URL` (a server that speaks OpenAI's protocol; without a URL, OpenAI itself), `sglang:URL` (an
     SGLang server), `sglang:MODEL_DIR` (one that is started for the engine, or SGLang in this process with
-    `in_process=True`).
+    `in_process=True`), `roles:FILE.json` (a table of engines by role, see `Roles`).
 
     `options` go to the engine's constructor. Raises UnknownNameError, InputError, CheckpointError, MissingExtraError.
     """
@@ -45,6 +46,10 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
         from .scripted import ScriptedEngine
 
         return ScriptedEngine.from_file(argument)
+    if kind == "roles" and argument:
+        from .roles import Roles, read_roles
+
+        return Roles.open(read_roles(argument))
     if kind == "openai" and argument:
         return _open_openai(argument, options)
     if kind == "sglang" and argument:

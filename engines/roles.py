@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Self
 
-from ..errors import ContextError, InputError, UnknownNameError
+from ..errors import ContextError, DataError, InputError, UnknownNameError
 from .base import Capabilities, Context, Engine, Generation, HoldsKeys, Member, Prompt, TeamStream, Teamwork
 
 OTHERS = "*"
@@ -82,6 +84,17 @@ class Roles:
         if len(found) != 1:
             raise ContextError(f"the members of a team play on {len(found)} engines; begin their contexts on one")
         return next(iter(found.values()))
+
+
+def read_roles(path: str | Path) -> dict[str, str]:
+    """A table of roles from a JSON file, `{"judge": "openai:gpt-4o", "*": "local"}`. Raises DataError."""
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"table of engines {path} can't be read: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        raise DataError(f"table of engines {path} must be an object of names of engines, such as {{'*': 'local'}}")
+    return table
 
 
 def _common(capabilities: Sequence[Capabilities]) -> Capabilities:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ...engines import Message
 from ...orchestrator import Builder, Graph, graph
@@ -20,7 +20,7 @@ def chain(stages: Iterable[Stage], *, name: str = "chain") -> Graph[Result]:
     steps = list(stages)
 
     @graph(name=name)
-    def build(g: Builder, task: str, history: Sequence[Message] = ()) -> Result:
+    def build(g: Builder, task: str, history: tuple[Message, ...] = ()) -> Result:
         result, expected = g.function(begin, task=task, history=history), Expected()
         for stage in steps:
             before, expected = expected, stage.foresee(expected)
@@ -40,7 +40,7 @@ def answering(technique: Graph[Result]) -> Graph[str]:
     return build
 
 
-def begin(task: str, history: Sequence[Message] = ()) -> Result:
+def begin(task: str, history: tuple[Message, ...] = ()) -> Result:
     """A task before anything was done about it."""
     return Result(task=task, history=tuple(history))
 

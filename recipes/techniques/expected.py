@@ -55,15 +55,3 @@ class Expected:
     def holding(self, candidates: int, length: int) -> Expected:
         """With new candidates in place of those before: nothing is known of them yet."""
         return replace(self, candidates=candidates, length=length, critique=0)
-
-    def beside(self, other: Expected) -> Expected:
-        """Two that go on side by side from one point: their uses add up, their chains do not."""
-        return replace(
-            self,
-            candidates=self.candidates + other.candidates,
-            length=max(self.length, other.length),
-            critique=max(self.critique, other.critique),
-            tests=max(self.tests, other.tests),
-            calls=self.calls + other.calls,
-            usage=self.usage | other.usage,
-        )

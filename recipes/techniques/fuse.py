@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from ...engines import Message, Sampling
 from ...orchestrator import Scope
 from ..settings import at_least
 from .expected import Expected
@@ -39,7 +38,9 @@ class Fuse(Stage):
             return given
         critiqued = self.use_critiques and any(candidate.critique for candidate in given.candidates)
         text = self.say(given, candidates=given.candidates, critiqued=critiqued, short=self.short)
-        children = [(model or "model", partial(self._of_model, text=text, model=model)) for model in self.models]
+        children = [
+            (model or "model", partial(self._of_model, given=given, text=text, model=model)) for model in self.models
+        ]
         written = await scope.gather(children, kind="model")
         fused = tuple(candidate for of_model in written for candidate in of_model)
         return replace(given, candidates=fused, rejected=(*given.rejected, *given.candidates), tests=())
@@ -50,13 +51,11 @@ class Fuse(Stage):
         asked = given.ask(self.length + given.shown, self.max_tokens, len(self.models), samples=self.samples)
         return replace(asked.holding(self.samples * len(self.models), self.max_tokens), tests=0)
 
-    async def _of_model(self, scope: Scope, text: str, model: str) -> list[Candidate]:
-        context = await scope.start([Message("user", text)], adapter=model or self.model)
+    async def _of_model(self, scope: Scope, given: Result, text: str, model: str) -> list[Candidate]:
+        context = await scope.start(self.asking(given, text), adapter=model or self.model)
 
         async def sample(inner: Scope) -> str:
-            written = await inner.generate(
-                context, max_tokens=self.max_tokens, sampling=Sampling(temperature=self.temperature)
-            )
+            written = await inner.generate(context, max_tokens=self.max_tokens, sampling=self.sampling)
             written.context.release()
             return written.text
 

@@ -20,7 +20,8 @@ class Generate(Stage):
     """`samples` answers of each of `models`, all side by side; with `greedy` one more of each at temperature 0.
 
     A greedy one beside samples at a moderate temperature is hedged sampling (Khairi et al., 2025). `prompt`, if there
-    is one, is the system's message. Candidates that are there already stay in front.
+    is one, is the system's message. Candidates that are there already stay in front, or are rejected with `anew`;
+    `no_system` leaves out the system's messages of the conversation, for models that take none.
     """
 
     kind: ClassVar[str] = "generate"
@@ -28,6 +29,8 @@ class Generate(Stage):
     models: Sequence[str] = ("",)
     samples: int = 1
     greedy: bool = False
+    anew: bool = False
+    no_system: bool = False
     temperature: float = 0.7
     stop: Sequence[Stop] = ()
     grammar: Grammar | None = None
@@ -40,19 +43,22 @@ class Generate(Stage):
         children = [(model or "model", partial(self._of_model, given=given, model=model)) for model in self.models]
         written = await scope.gather(children, kind="model")
         candidates = [candidate for of_model in written for candidate in of_model]
+        if self.anew:
+            return replace(given, candidates=tuple(candidates), rejected=(*given.rejected, *given.candidates))
         return replace(given, candidates=(*given.candidates, *candidates))
 
     def foresee(self, given: Expected) -> Expected:
         each = self.samples + self.greedy
         asked = given.ask(given.task + self.length, self.max_tokens, len(self.models), samples=each)
-        return replace(asked, candidates=given.candidates + each * len(self.models), length=self.max_tokens)
+        there = 0 if self.anew else given.candidates
+        return asked.holding(there + each * len(self.models), self.max_tokens)
 
     @property
     def length(self) -> int:
         return Expected.of_text(self.prompt)
 
     async def _of_model(self, scope: Scope, given: Result, model: str) -> list[Candidate]:
-        context = await scope.start(opening(given, self.prompt), adapter=model or self.model)
+        context = await scope.start(self._messages(given), adapter=model or self.model)
         temperatures = [self.temperature] * self.samples + [0.0] * self.greedy
         children = [
             (f"sample {number}", partial(self.sample, context=context, temperature=temperature))
@@ -61,6 +67,10 @@ class Generate(Stage):
         texts = await scope.gather(children, kind="sample")
         context.release()
         return [Candidate(text, model=model or self.model) for text in texts]
+
+    def _messages(self, given: Result) -> list[Message]:
+        messages = opening(given, self.prompt)
+        return [message for message in messages if message.role != "system"] if self.no_system else messages
 
     async def sample(self, scope: Scope, context: Context, temperature: float) -> str:
         """One answer on a context that others share."""

@@ -21,26 +21,27 @@ class Rank(Stage):
     """One call that sees all candidates, with their critiques if there are any, and answers "[4] > [2]" (Archon, 2024).
 
     Candidates that it leaves out follow in their order. A score is how many candidates stand behind. `top_k` are kept
-    (0: all). One candidate alone is not asked about.
+    (0: all). Fewer candidates than `least` are not asked about.
     """
 
     kind: ClassVar[str] = "rank"
 
     top_k: int = 0
+    least: int = 2
     use_critiques: bool = True
     max_tokens: int = 256
 
     async def work(self, scope: Scope, given: Result) -> Result:
         count = len(given.candidates)
-        if count < 2:
+        if count < max(1, self.least):
             return given
-        said = await self.ask(scope, self.say(given, candidates=shown(given, self.use_critiques)))
+        said = await self.ask(scope, given, self.say(given, candidates=shown(given, self.use_critiques)))
         places = read_ranking(said, count)
         scores = {place: float(count - rank) for rank, place in enumerate(places, 1)}
         return given.scored([scores[place] for place in range(count)]).keep(places, self.top_k)
 
     def foresee(self, given: Expected) -> Expected:
-        asked = given.ask(self.length + given.shown, self.max_tokens, int(given.candidates > 1))
+        asked = given.ask(self.length + given.shown, self.max_tokens, int(given.candidates >= max(1, self.least)))
         return replace(asked, candidates=kept(given.candidates, self.top_k))
 
 
@@ -76,7 +77,7 @@ class Compare(Stage):
     async def _judge(self, scope: Scope, given: Result, pair: tuple[int, int]) -> float:
         """The share of the point that goes to the first of the pair."""
         one, other = (given.candidates[place] for place in pair)
-        said = await self.ask(scope, self.say(given, first=one.text, second=other.text))
+        said = await self.ask(scope, given, self.say(given, first=one.text, second=other.text))
         return preferred(said)
 
 

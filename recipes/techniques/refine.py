@@ -43,7 +43,7 @@ class Refine(Stage):
         return replace(given, length=self.max_tokens)
 
     async def _refine(self, scope: Scope, given: Result, candidate: Candidate) -> Candidate:
-        context = await scope.start([Message("user", self.say(given, candidate=candidate.text))], adapter=self.model)
+        context = await scope.start(self.asking(given, self.say(given, candidate=candidate.text)), adapter=self.model)
         for number in range(1, self.rounds + 1):
             context, feedback = await self._write(scope, context, f"feedback {number}")
             if DONE in feedback.lower():
@@ -56,6 +56,6 @@ class Refine(Stage):
         return candidate
 
     async def _write(self, scope: Scope, context: Context, title: str) -> tuple[Context, str]:
-        written = await scope.generate(context, title=title, max_tokens=self.max_tokens)
+        written = await scope.generate(context, title=title, max_tokens=self.max_tokens, sampling=self.sampling)
         context.release()
         return written.context, written.text

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
-from ...engines import Message
 from ...errors import InputError
 from ...orchestrator import Scope
 from .expected import Expected
@@ -55,7 +54,7 @@ class Judge(Stage):
         return foresee_scores(given, self, self.keep)
 
     async def score(self, scope: Scope, given: Result, text: str) -> float:
-        said = await self.ask(scope, self.say(given, candidate=text))
+        said = await self.ask(scope, given, self.say(given, candidate=text))
         return read_score(said, LOW, HIGH) or 0.0
 
     def expect(self, given: Expected) -> tuple[int, int]:
@@ -82,7 +81,7 @@ class Reward(Stage):
         return foresee_scores(given, self, self.keep)
 
     async def score(self, scope: Scope, given: Result, text: str) -> float:
-        context = await scope.start([Message("user", self.say(given, candidate=text))], adapter=self.model)
+        context = await scope.start(self.asking(given, self.say(given, candidate=text)), adapter=self.model)
         good, bad = await scope.score(context, [self.good, self.bad])
         context.release()
         return good - bad

@@ -58,10 +58,17 @@ class Stage(ABC):
         """The stage's prompt, filled in."""
         return render(f"techniques/{self.kind}", self.prompt, task=given.task, history=given.history, **values)
 
-    async def ask(self, scope: Scope, text: str, *, system: str = "", title: str = "") -> str:
-        """What the model answers to one message, in a context of its own."""
-        messages = [Message("system", system)] if system else []
-        return await answer(scope, [*messages, Message("user", text)], self, title=title)
+    async def ask(self, scope: Scope, given: Result, text: str, *, title: str = "") -> str:
+        """What the model answers to one message after the conversation, in a context of its own."""
+        return await answer(scope, self.asking(given, text), self, title=title)
+
+    def asking(self, given: Result, text: str) -> list[Message]:
+        """The conversation before the task, without the system's messages, and then a message of the stage's own."""
+        return [*(message for message in given.history if message.role != "system"), Message("user", text)]
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature)
 
     @property
     def length(self) -> int:
@@ -72,9 +79,7 @@ class Stage(ABC):
 async def answer(scope: Scope, messages: Sequence[Message], stage: Stage, *, title: str = "", model: str = "") -> str:
     """One generation as the stage's fields say, in a context that ends with it."""
     context = await scope.start(messages, adapter=model or stage.model)
-    written = await scope.generate(
-        context, title=title, max_tokens=stage.max_tokens, sampling=Sampling(temperature=stage.temperature)
-    )
+    written = await scope.generate(context, title=title, max_tokens=stage.max_tokens, sampling=stage.sampling)
     written.context.release()
     context.release()
     return written.text
@@ -90,3 +95,24 @@ async def each(
 
     children = [(f"{kind} {index}", partial(one, candidate=candidate)) for index, candidate in enumerate(candidates, 1)]
     return await scope.gather(children, kind=kind)
+
+
+async def until(
+    scope: Scope,
+    candidates: Sequence[Candidate],
+    job: Callable[[Scope, Candidate], Any],
+    kind: str,
+    *,
+    passes: Callable[[Any], bool],
+    count: int,
+) -> list[Any]:
+    """As `each`, but in order, and no more at a time than are still missing until `count` pass (0: all at once).
+
+    So no job is done that one after the other would not have been done. Those that were not reached are left out.
+    """
+    if not count:
+        return await each(scope, candidates, job, kind)
+    found: list[Any] = []
+    while len(found) < len(candidates) and (missing := count - sum(map(passes, found))) > 0:
+        found += await each(scope, candidates[len(found) : len(found) + missing], job, kind)
+    return found

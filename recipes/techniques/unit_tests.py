@@ -14,7 +14,7 @@ from .expected import Expected
 from .reading import read_passes, read_tests
 from .result import Candidate, Result
 from .score import kept
-from .stage import Stage, each
+from .stage import Stage, each, until
 
 TEST_TOKENS = 32
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -33,7 +33,7 @@ class WriteTests(Stage):
         at_least(1, cap=self.cap)
 
     async def work(self, scope: Scope, given: Result) -> Result:
-        said = await self.ask(scope, self.say(given, cap=self.cap, code=self.code))
+        said = await self.ask(scope, given, self.say(given, cap=self.cap, code=self.code))
         return replace(given, tests=tuple(read_tests(said, self.cap)))
 
     def foresee(self, given: Expected) -> Expected:
@@ -44,12 +44,14 @@ class WriteTests(Stage):
 class JudgeTests(Stage):
     """One call a candidate that says which tests it passes; most passes first, equal ones in their order.
 
-    `top_k` are kept (0: all). Without tests the candidates stay as they are.
+    `top_k` are kept (0: all). With `first_k` no more are judged than are needed until so many have passed all tests,
+    which are then kept. Without tests the candidates stay as they are.
     """
 
     kind: ClassVar[str] = "judge_tests"
 
     top_k: int = 0
+    first_k: int = 0
     max_tokens: int = 1024
 
     async def work(self, scope: Scope, given: Result) -> Result:
@@ -57,10 +59,16 @@ class JudgeTests(Stage):
             return given
 
         async def one(inner: Scope, candidate: Candidate) -> int:
-            said = await self.ask(inner, self.say(given, candidate=candidate.text, tests=given.tests))
+            said = await self.ask(inner, given, self.say(given, candidate=candidate.text, tests=given.tests))
             return sum(read_passes(said, len(given.tests)))
 
-        return by_passes(given, await each(scope, given.candidates, one, "tests"), self.top_k)
+        def passes_all(count: int) -> bool:
+            return count == len(given.tests)
+
+        passes = await until(scope, given.candidates, one, "tests", passes=passes_all, count=self.first_k)
+        right = sum(map(passes_all, passes))
+        passes += [0] * (len(given.candidates) - len(passes))
+        return by_passes(given, passes, self.first_k if self.first_k and right >= self.first_k else self.top_k)
 
     def foresee(self, given: Expected) -> Expected:
         prompt = self.length + given.task + given.length + given.tests * TEST_TOKENS

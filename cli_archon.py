@@ -1,0 +1,32 @@
+"""The commands on Archon's configurations: `plait archon check`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .cli import app, print_result
+
+archon_app = typer.Typer(help="Look at Archon configurations.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(archon_app, name="archon")
+
+
+@archon_app.callback()
+def _archon() -> None:
+    """A group, so that its one command is named."""
+
+
+@archon_app.command("check")
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Configurations in JSON.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
+) -> None:
+    """Whether each can be run: calls of a full run, candidates out, warnings, rules broken; or what is wrong, where."""
+    from .recipes.archon import check_file
+
+    reports = [check_file(file) for file in files]
+    for report in reports:
+        print_result(report.as_dict(), as_json, report.describe())
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
