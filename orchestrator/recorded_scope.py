@@ -23,7 +23,7 @@ from ..engines.base import (
     TeamStream,
     Teamwork,
 )
-from ..errors import BudgetError, PlaitError, ToolArgumentError, UncertainCallError
+from ..errors import BudgetError, PlaitError, ReplayError, ToolArgumentError, UncertainCallError
 from ..tools import Tool
 from ..usage import Usage
 from .fingerprint import UNKNOWN, fingerprint
@@ -302,7 +302,7 @@ class RecordedScope(Scope):
         recording, sample = self._recording, self._next_sample()
         input_ = fingerprint("call", definition_of(tool), dict(arguments))
         reuse = recording.reuse("call", tool, dict(arguments)) if tool.idempotent else ""
-        record = recording.find(self.path, sample, input_, reuse)
+        record = self._find_call(tool, sample, input_, reuse)
         if record is not None and (record.value or not tool.idempotent):
             self._charge_call(tool)
             return self._answer(tool, sample, record)
@@ -318,6 +318,15 @@ class RecordedScope(Scope):
             usage={"calls": 1, "cost": tool.cost},
         )
         return await self._call_now(row, tool, arguments)
+
+    def _find_call(self, tool: Tool[..., Any], sample: int, input_: str, reuse: str) -> Record | None:
+        """The record of a call. One that was begun before the text around it was recorded may be another now."""
+        try:
+            return self._recording.find(self.path, sample, input_, reuse)
+        except ReplayError:
+            if not (self._begun and tool.idempotent) or self._recording.only_replay:
+                raise
+            return None
 
     async def _call_now(self, row: Record, tool: Tool[..., T], arguments: Mapping[str, object]) -> T:
         recording = self._recording

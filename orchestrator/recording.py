@@ -53,7 +53,7 @@ class Recording:
         self._known = {(record.path, record.sample): record for record in known}
         self._taken = taken
         self._settled = any(record.sample == NODE and record.state == "left" for record in known)
-        self._only_replay = only_replay
+        self.only_replay = only_replay
         self._cache = cache
         self._asked: Counter[str] = Counter()
         self._failed: list[tuple[str, int]] = []
@@ -103,7 +103,7 @@ class Recording:
         record = self._from_elsewhere(path, sample, input_, reuse)
         if record is not None:
             self.keep(replace(record, path=path, sample=sample, input=input_, reuse=""))
-        elif self._only_replay and sample != NODE:
+        elif self.only_replay and sample != NODE:
             raise ReplayError(f"run {self.run} has no record of operation {sample} of node '{path}'")
         return record
 
@@ -111,7 +111,7 @@ class Recording:
         """Add a record, unless it is there already."""
         known = self._known.get((record.path, record.sample))
         again = known is not None and known.state == record.state == "done" and known.input == record.input
-        if again or self._only_replay:
+        if again or self.only_replay:
             return
         value, title = self.secrets.hide(record.value), self.secrets.hide(record.title)
         if value is not record.value or title is not record.title:
@@ -148,7 +148,7 @@ class Recording:
                 self.keep(replace(known, state="void"))
 
     def _keep_run(self, state: State, value: str, usage: Usage) -> None:
-        if not self._only_replay:
+        if not self.only_replay:
             record = Record(path="", sample=NODE, state=state, kind="run", value=value, usage=as_mapping(usage))
             self.journal.put(self.run, replace(record, value=self.secrets.hide(value)))
 

@@ -105,6 +105,7 @@ class Scope:
     """
 
     __slots__ = (
+        "_begun",
         "_children",
         "_generations",
         "_grown",
@@ -135,6 +136,7 @@ class Scope:
         self._grown = 0
         self._generations = 0
         self._open = True
+        self._begun = False
         self.path = path
         self.kind = kind
         self.title = title
@@ -160,6 +162,11 @@ class Scope:
     @property
     def usage(self) -> Usage:
         return self.meter.usage
+
+    @property
+    def journaled(self) -> bool:
+        """Whether what happens is recorded, so that the run can be resumed."""
+        return self._shared.recording is not None
 
     def supported(self, grammar: Grammar) -> Grammar | None:
         """The grammar, if the engine can hold a generation to it; else None, and the driver must read what comes."""
@@ -297,9 +304,11 @@ class Scope:
         """Open the node of a call; what this gives makes the call, as `settle` does, in a task of its own.
 
         So calls can start one by one, and have their nodes in this order all the same. `known` gives the arguments
-        where some of them are still waited for; a ToolError that it raises is the outcome.
+        where some of them are still waited for; a ToolError that it raises is the outcome. Where a run that is resumed
+        has another text than before, an idempotent call in the place of another is made.
         """
         child = self._grow_call(tool, arguments, "")
+        child._begun = True
         return partial(self._settle, child, tool, known or partial(_given, arguments))
 
     @overload

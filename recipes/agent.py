@@ -47,6 +47,8 @@ def agent(
       call of an earlier turn which has not failed |
     | a result is longer than `observation` tokens | it is cut for the model, and whole in the journal |
     | an argument is `{"$result": "ID"}` | the call waits for the call of that id, and no other |
+    | the run has a journal | calls with effects (of tools that are not idempotent, or need approval) wait until their
+      turn is recorded |
     | the text breaks the format | it is written again, sampled, at most `retries` times; then FormatError |
     | the model gives up (dta) | all begins anew, at most `max_restarts` times |
     | there is no answer after `max_turns` | it is asked for; FormatError where none comes |

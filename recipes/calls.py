@@ -68,9 +68,14 @@ class Calls:
         self._record: dict[str, _Pending] = {}
         self._by_id: dict[str, _Pending] = {}
         self._spare: dict[str, list[_Pending]] = {}
+        self._late: dict[_Pending, Callable[[], None]] = {}
 
     def begin(self, scope: Scope, call: ToolCall) -> None:
-        """Make a call at once, in a node of the scope's. Whatever is wrong with it is its result."""
+        """Make a call at once, in a node of the scope's. Whatever is wrong with it is its result.
+
+        In a run with a journal a call with effects (its tool is not idempotent, or a person must approve it) is made
+        when the turn is over and recorded: a run that is resumed then knows why it was made.
+        """
         key = _key(call)
         pending = self._known(scope, call, key)
         if pending is None:
@@ -84,6 +89,9 @@ class Calls:
 
     async def results(self, scope: Scope) -> list[Result]:
         """The results of the calls that were begun since they were last asked for, in the order of the calls."""
+        for start in self._late.values():
+            start()
+        self._late.clear()
         turn, self._turn, self._spare = self._turn, [], {}
         outcomes = [await pending.wait() for _, _, pending in turn]
         for (_, key, pending), outcome in zip(turn, outcomes, strict=True):
@@ -97,7 +105,10 @@ class Calls:
     def rewind(self) -> None:
         """The turn is written again: what was begun in it is there for equal calls, whatever their tool."""
         for _, key, pending in self._turn:
-            self._spare.setdefault(key, []).append(pending)
+            if self._late.pop(pending, None) is None:
+                self._spare.setdefault(key, []).append(pending)
+            elif self._record.get(key) is pending:
+                del self._record[key]
         self._turn.clear()
 
     # ---- parts
@@ -121,6 +132,20 @@ class Calls:
         known = partial(_resolved, tool, call.arguments, waits) if waits else None
         if (self._repeats or tool.idempotent) and not waits and tool.name not in self._fresh:
             self._record[key] = pending
+        start = partial(self._start, scope, tool, call, known, pending)
+        if scope.journaled and (tool.approve or not tool.idempotent):
+            self._late[pending] = start
+        else:
+            start()
+
+    def _start(
+        self,
+        scope: Scope,
+        tool: Tool,
+        call: ToolCall,
+        known: Callable[[], Awaitable[Mapping[str, Any]]] | None,
+        pending: _Pending,
+    ) -> None:
         self._group.start_soon(pending.make, scope.begin_call(tool, call.arguments, known=known))
 
     def _earlier(self, tool: Tool, id_: str) -> _Pending:

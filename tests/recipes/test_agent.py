@@ -15,7 +15,7 @@ import pytest
 
 import plait
 from plait.engines.scripted import ALL, Reply, ScriptedEngine
-from plait.errors import FormatError, InputError, NodeError, RunError, UnknownNameError
+from plait.errors import EngineError, FormatError, InputError, NodeError, RunError, UnknownNameError
 from plait.recipes.formats import FORMATS, ToolCall, find_format
 from plait.tools import Retry, Tool
 
@@ -371,6 +371,58 @@ async def test_an_answer_is_asked_for_when_the_turns_are_over(name: str, tools: 
         return
     with pytest.raises(NodeError, match="no answer within 2 turns"):
         await agent.run("?", engine=ScriptedEngine([call, call, call]))
+
+
+# ---- journals
+
+
+async def test_what_has_effects_waits_in_a_journaled_run_until_its_turn_is_recorded(tmp_path: Path) -> None:
+    writing: dict[str, int] = {}
+
+    @plait.tool(name="read", idempotent=True)
+    async def read() -> str:
+        """Harmless."""
+        writing["read"] = engine.active
+        return "1"
+
+    @plait.tool(name="pay")
+    async def pay() -> str:
+        """Has effects."""
+        writing["pay"] = engine.active
+        return "2"
+
+    text = say("hermes", ("pay", {}), ("read", {}), ("pay", {}))
+    engine = ScriptedEngine([Reply(text, latency=0.2), "done"])
+    graph = in_format("hermes", [read, pay])
+    assert await graph.run("?", engine=engine, journal=tmp_path / "runs.db") == "done"
+    assert writing == {"read": 1, "pay": 0}
+    assert [match[1] for match in re.finditer(r'"content":"(.)"', engine.prompts[1])] == ["2", "1", "2"]
+
+
+async def test_a_turn_that_was_cut_off_may_be_another_when_the_run_goes_on(tmp_path: Path) -> None:
+    """A model that doesn't say the same again, killed in the middle of a turn of which a call had been made."""
+    asked: list[int] = []
+
+    @plait.tool(name="look", idempotent=True)
+    async def look(number: int) -> int:
+        """Looks."""
+        asked.append(number)
+        return number
+
+    def looks(*numbers: int) -> str:
+        return say("hermes", *(("look", {"number": number}) for number in numbers))
+
+    graph = in_format("hermes", [look])
+    cut = ScriptedEngine([Reply(looks(1) + " and" * 99, error=EngineError("the power fails"))])
+    with plait.Journal(tmp_path / "runs.db") as journal:
+        with pytest.raises(NodeError, match="the power fails"):
+            await graph.run("?", engine=cut, journal=journal)
+        again = ScriptedEngine([looks(3, 2), "done"])
+        assert await graph.run(engine=again, journal=journal.resume(journal.runs()[0].run)) == "done"
+        assert asked == [1, 3, 2]
+        kept = journal.replay(journal.runs()[0].run)
+        assert await graph.run(engine=None, journal=kept) == "done"
+    assert asked == [1, 3, 2]
 
 
 # ---- people
