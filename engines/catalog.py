@@ -19,6 +19,8 @@ NAMES = (
     "scripted:FILE.json",
     "openai:MODEL",
     "openai:MODEL@URL",
+    "vllm:URL",
+    "vllm:MODEL_DIR",
     "sglang:URL",
     "sglang:MODEL_DIR",
     "roles:FILE.json",
@@ -31,9 +33,9 @@ ABLE = ("local", "scripted")
 def open_engine(name: str = "local", **options: Any) -> Engine:
     """Open an engine by name: `local` (the embedded model), `local:MODEL_DIR`, `transformers:MODEL_DIR` (the local
     engine with a model of any family that `transformers` has and views can serve), `scripted:FILE.json`,
-    `openai:MODEL@URL` (a server that speaks OpenAI's protocol; without a URL, OpenAI itself), `sglang:URL` (an
-    SGLang server), `sglang:MODEL_DIR` (one that is started for the engine, or SGLang in this process with
-    `in_process=True`), `roles:FILE.json` (a table of engines by role, see `Roles`).
+    `openai:MODEL@URL` (a server that speaks OpenAI's protocol; without a URL, OpenAI itself), `vllm:URL` (a vLLM
+    server), `vllm:MODEL_DIR` (one that is started for the engine, or vLLM in this process with `in_process=True`),
+    `sglang:URL`, `sglang:MODEL_DIR` (the same of SGLang), `roles:FILE.json` (a table of engines by role, see `Roles`).
 
     `options` go to the engine's constructor. Raises UnknownNameError, InputError, CheckpointError, MissingExtraError.
     """
@@ -54,6 +56,8 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
         return _open_openai(argument, options)
     if kind == "sglang" and argument:
         return _open_sglang(argument, options)
+    if kind == "vllm" and argument:
+        return _open_vllm(argument, options)
     shown = re.sub(r"//[^/]*@", "//…@", name)  # what stands there may be a key
     raise UnknownNameError(f"unknown engine '{shown}'; known: {', '.join(NAMES)}")
 
@@ -83,3 +87,9 @@ def _open_sglang(argument: str, options: dict[str, Any]) -> Engine:
     from .sglang import SGLangEngine
 
     return SGLangEngine.named(argument, **options)
+
+
+def _open_vllm(argument: str, options: dict[str, Any]) -> Engine:
+    from .vllm import VllmEngine
+
+    return VllmEngine.named(argument, **options)
