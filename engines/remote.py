@@ -79,7 +79,8 @@ class Server:
     def said(self, what: str, message: str = "") -> str:
         """An error's message: who, where, what, and what the server itself says."""
         shown = " ".join(self.hide(message).split())[:_SHOWN]
-        return f"engine '{self.engine}' at {self.url} {what}" + (f": {shown}" if shown else "")
+        where = "" if self.engine.endswith(f"@{self.url}") else f" at {self.url}"
+        return f"engine '{self.engine}'{where} {what}" + (f": {shown}" if shown else "")
 
 
 def check_url(url: str) -> None:

@@ -41,6 +41,11 @@ class Roles:
         return cls({role: opened[name] for role, name in names.items()})
 
     @property
+    def names(self) -> Sequence[str]:
+        """The names of the engines, each once."""
+        return [engine.name for engine in self._distinct]
+
+    @property
     def keys(self) -> Mapping[str, str]:
         """The keys of all."""
         return {
@@ -84,6 +89,11 @@ class Roles:
         if len(found) != 1:
             raise ContextError(f"the members of a team play on {len(found)} engines; begin their contexts on one")
         return next(iter(found.values()))
+
+
+def names_of(engine: Engine) -> Sequence[str]:
+    """The engines that an engine is made of, by name: itself, or those of its roles."""
+    return engine.names if isinstance(engine, Roles) else [engine.name]
 
 
 def read_roles(path: str | Path) -> dict[str, str]:

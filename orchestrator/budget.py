@@ -76,17 +76,18 @@ class Budget:
                     f"the budget of '{place}' holds others or prices; give them to the run's, by full path"
                 )
 
-    def check(self, graph: Graph[Any], engine: str) -> None:
-        """Raise InputError for a budget of a node that the graph has not, and for prices that leave the engine out."""
+    def check(self, graph: Graph[Any], engines: Sequence[str]) -> None:
+        """Raise InputError for a budget of a node that the graph has not, and for prices that leave an engine out."""
         for path in self.nodes:
             if graph.find(path.partition("/")[0]) is None:
                 known = ", ".join(node.name for node in graph.nodes)
                 raise InputError(f"a budget names node '{path}', which graph '{graph.name}' has not; it has {known}")
-        if self.prices and engine and self.price(engine) is None:
-            raise InputError(
-                f"the prices of the budget are for {', '.join(self.prices)}, not for the run's engine '{engine}'; "
-                "add its price, or Price() if it costs nothing"
-            )
+        for engine in engines:
+            if self.prices and self.price(engine) is None:
+                raise InputError(
+                    f"the prices of the budget are for {', '.join(self.prices)}, not for the run's engine '{engine}'; "
+                    "add its price, or Price() if it costs nothing"
+                )
 
     def price(self, engine: str) -> Price | None:
         """The price of an engine, by its name or by that without the address."""
@@ -145,11 +146,12 @@ class Ledger:
 
 
 class Accounts:
-    """The ledgers of one run."""
+    """The ledgers of one run. `engines` are the names of those that it is run on."""
 
-    def __init__(self, budget: Budget, engine: str) -> None:
+    def __init__(self, budget: Budget, engines: Sequence[str]) -> None:
         self.budget = budget
-        self.price = budget.price(engine) or FREE
+        self.prices = {engine: budget.price(engine) or FREE for engine in engines}
+        self.dearest = max(self.prices.values(), key=lambda price: price.generated, default=FREE)
         self._tools: dict[str, Ledger] = {}
         self._given_back = anyio.Event()
 
@@ -167,13 +169,14 @@ class Accounts:
             self._tools[tool.name] = Ledger(f"tool '{tool.name}'", self.budget.tools[tool.name], Meter())
         return (self._tools[tool.name],)
 
-    def priced(self, usage: Usage) -> Usage:
+    def priced(self, usage: Usage, engine: str) -> Usage:
         """A usage with what the engine's tokens cost, unless a server has said so itself."""
-        return usage if self.price is FREE or usage.cost else replace(usage, cost=self.price.of(usage))
+        price = self.prices.get(engine, self.dearest)
+        return usage if price is FREE or usage.cost else replace(usage, cost=price.of(usage))
 
     async def reserve_tokens(self, ledgers: Sequence[Ledger], wanted: int, *, whole: bool = False) -> Reservation:
         """Leave to sample so many tokens, or as many as are left (never fewer, if `whole`). Raises BudgetError."""
-        each = self.price.generated / _MILLION
+        each = self.dearest.generated / _MILLION
         while True:
             allowed = float(wanted)
             narrow: Ledger | None = None

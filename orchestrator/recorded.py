@@ -113,7 +113,8 @@ class RecordedContext:
 
     @property
     def engine(self) -> Engine:
-        return self._engine
+        """The one that has made it, where it was made, else the run's."""
+        return self._engine if self._real is None else self._real.engine
 
     @property
     def text(self) -> str:

@@ -197,7 +197,7 @@ class RecordedScope(Scope):
             made.append(real)
             text = real.text
             shared = len(before) if text.startswith(before) else 0
-            return json.dumps([real.length, shared, text[shared:], as_mapping(real.usage)])
+            return json.dumps([real.length, shared, text[shared:], as_mapping(self.priced(real, real.usage))])
 
         length, shared, rest, usage = json.loads(await self._once("context", name, write, ask))
         context = RecordedContext(self.engine, origin, length=length, text=before[:shared] + rest, usage=Usage(**usage))
@@ -287,9 +287,10 @@ class RecordedScope(Scope):
             return None
         made = self._generated(_origin(below), asked, row.input, said)
         made.know(written.context, written.grammar)
+        usage = self.priced(written.context, written.usage)
         if allowed == asked.max_tokens or written.finish != "length":  # one that a budget cut is asked for again
-            self._recording.keep(replace(row, value=said.write(), usage=as_mapping(written.usage)))
-        return self._result(made, said, written.usage, below.text + said.text)
+            self._recording.keep(replace(row, value=said.write(), usage=as_mapping(usage)))
+        return self._result(made, said, usage, below.text + said.text)
 
     def _result(self, made: Origin, said: Said, usage: Usage, text: str) -> Generation:
         context = RecordedContext(self.engine, made, length=said.length, text=text, usage=usage)

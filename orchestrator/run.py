@@ -15,6 +15,7 @@ import anyio
 from ..engines.base import Engine, HoldsKeys
 from ..engines.catalog import open_engine
 from ..engines.replicas import AFFINITY
+from ..engines.roles import names_of
 from ..errors import NodeError, RunError
 from ..usage import Usage
 from .budget import UNBOUNDED, Accounts, Budget
@@ -71,7 +72,7 @@ class Run(Generic[T]):
             answer,
             leads,
             recording,
-            None if budget == UNBOUNDED else Accounts(budget, engine.name if engine is not None else ""),
+            None if budget == UNBOUNDED else Accounts(budget, names_of(engine) if engine is not None else ()),
             secrets,
         )
         self._scope = Scope(self._shared) if recording is None else _recorded_scope(self._shared)
@@ -234,7 +235,7 @@ async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options)
                 secrets.add_known(name, key)
         plan = compile_graph(graph, engine)
         options.limits.check(graph)
-        options.budget.check(graph, engine.name if engine is not None else "")
+        options.budget.check(graph, names_of(engine) if engine is not None else ())
         hide_inputs(graph, values, secrets)
         if options.answer is None and not (isinstance(journal, Past) and journal.replay):
             check_answered(graph)

@@ -446,7 +446,7 @@ class Scope:
 
     def keep(self, context: Context, usage: Usage) -> Context:
         """Count what a context has cost, and see to it that it is released when the run ends."""
-        self.spend(usage)
+        self.meter.record(self.priced(context, usage))
         with suppress(TypeError):  # an engine's contexts need not be weakly referable; then the collector releases them
             self._shared.contexts.add(context)
         return context
@@ -528,8 +528,13 @@ class Scope:
         return await accounts.reserve_tokens(self._ledgers, wanted, whole=whole) if accounts is not None else None
 
     def spend(self, usage: Usage) -> None:
-        """Count what an operation has used, at the engine's price."""
-        self.meter.record(usage if self._shared.accounts is None else self._shared.accounts.priced(usage))
+        """Count what an operation has used whose context is not known, at the price of the dearest engine."""
+        self.meter.record(usage if self._shared.accounts is None else self._shared.accounts.priced(usage, ""))
+
+    def priced(self, context: Context, usage: Usage) -> Usage:
+        """The usage of an operation that made a context, at the price of the context's engine."""
+        accounts = self._shared.accounts
+        return usage if accounts is None else accounts.priced(usage, context.engine.name)
 
     def check_budget(self) -> None:
         """Raise BudgetError where a budget has nothing left to begin anything with."""

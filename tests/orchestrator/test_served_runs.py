@@ -15,10 +15,11 @@ import stub_server
 from stub_server import Answer, Broken, Status, StubServer
 
 import plait
-from plait.engines import open_engine
+from plait.engines import Engine, open_engine
 from plait.engines.openai import OpenAIEngine
+from plait.engines.roles import Roles
 from plait.errors import GraphError, InputError, NodeError, RateLimitError, ServerLostError, TransientEngineError
-from plait.orchestrator import Budget, Builder, Graph, Price
+from plait.orchestrator import Budget, Builder, Graph, Price, Scope
 from plait.tools import Retry
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ def bytes_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
-async def run_to_end(graph: Graph[Any], engine: OpenAIEngine, **options: Any) -> Any:
+async def run_to_end(graph: Graph[Any], engine: Engine, **options: Any) -> Any:
     async with graph.stream(engine=engine, **options) as run:
         _ = [event async for event in run]
     return run
@@ -268,3 +269,31 @@ async def test_what_a_server_says_that_it_costs_goes_before_the_price(stub: Stub
         async with OpenAIEngine("stub", url=stub.url) as engine:
             run = await run_to_end(followed(), engine, budget=Budget(cost=1e9, prices=prices))
         assert run.usage.cost == 0.5
+
+
+async def test_each_engine_of_a_run_has_its_price(stub: StubServer, tmp_path: Path) -> None:
+    """Two tokens sent and four said at each: 2 + 400 there, 0.5 here, and the same after a resumption."""
+
+    stub.caches = False
+
+    async def ask(scope: Scope, role: str) -> str:
+        return (await scope.generate(await scope.start("a b", adapter=role))).text
+
+    @plait.graph
+    def build(g: Builder) -> list[str]:
+        return [g.drive(ask, role=role, name=role) for role in ("far", "near")]
+
+    def roles() -> Roles:
+        far, near = OpenAIEngine("stub", url=stub.url), OpenAIEngine("small", url=stub.url)
+        return Roles({"far": far, "near": near})
+
+    prices = {"openai:stub": PRICE, "openai:small": Price(prompt=50_000, generated=100_000)}
+    with plait.Journal(tmp_path / "j.db") as journal:
+        async with roles() as engine:
+            run = await run_to_end(build, engine, budget=Budget(prices=prices), journal=journal)
+            assert run.usage.cost == pytest.approx(402.5)
+            again = await run_to_end(build, engine, budget=Budget(prices=prices), journal=journal.resume(run.id))
+            assert again.usage.cost == pytest.approx(402.5)
+            with pytest.raises(InputError, match="not for the run's engine 'openai:small@http"):
+                await build.run(engine=engine, budget=Budget(prices={"openai:stub": PRICE}))
+    assert len(stub.requests) == 2
