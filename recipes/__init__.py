@@ -7,6 +7,7 @@ from .apr import apr
 from .catalog import RECIPES, Recipe, find_recipe
 from .countdown import countdown, countdown_serial
 from .dta import dta
+from .embedding import embed_by
 from .group_think import group_think
 from .hogwild import hogwild
 from .hybrid_search import hybrid_search, serial_search
@@ -23,6 +24,7 @@ __all__ = [
     "countdown",
     "countdown_serial",
     "dta",
+    "embed_by",
     "find_recipe",
     "group_think",
     "hogwild",

@@ -16,6 +16,7 @@ from ..errors import ToolArgumentError, ToolError, UnknownNameError
 from ..orchestrator import Outcome, Scope
 from ..tools import Tool, ToolBox
 from .formats import REFERENCE, Result, ToolCall
+from .readers import Readers
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +42,7 @@ class _Pending:
         finally:
             self.ended.set()
 
-    def refuse(self, error: ToolArgumentError | UnknownNameError) -> None:
+    def refuse(self, error: ToolError | UnknownNameError) -> None:
         """It was never made."""
         named = error if isinstance(error, ToolError) else ToolArgumentError(str(error))
         self.outcome = Outcome(None, named, 0.0, f"error: {error}")
@@ -53,17 +54,30 @@ class Calls:
 
     A call that equals one of the same turn or an earlier one is not made again: it has that one's result, if its tool
     is idempotent (any tool, with `repeats`) and not named in `fresh`, and if it has not failed in an earlier turn. Of a
-    result the model is shown `observation` tokens at most (0: all).
+    result the model is shown `observation` tokens at most (0: all). After `most` calls (0: no bound) none is made any
+    more: they are errors, and `spent` is true. `readers` make the calls of their tool.
     """
 
     def __init__(
-        self, box: ToolBox, group: TaskGroup, *, repeats: bool, observation: int, fresh: Collection[str]
+        self,
+        box: ToolBox,
+        group: TaskGroup,
+        *,
+        repeats: bool,
+        observation: int,
+        fresh: Collection[str],
+        most: int,
+        readers: Readers | None,
     ) -> None:
+        self.spent = False
         self._box = box
         self._group = group
         self._repeats = repeats
         self._observation = observation
         self._fresh = frozenset(fresh)
+        self._most = most
+        self._made = 0
+        self._readers = readers
         self._turn: list[tuple[ToolCall, str, _Pending]] = []
         self._record: dict[str, _Pending] = {}
         self._by_id: dict[str, _Pending] = {}
@@ -82,7 +96,7 @@ class Calls:
             pending = _Pending()
             try:
                 self._make(scope, call, key, pending)
-            except (ToolArgumentError, UnknownNameError) as error:
+            except (ToolError, UnknownNameError) as error:
                 pending.refuse(error)
         self._by_id[call.id] = pending
         self._turn.append((call, key, pending))
@@ -130,6 +144,10 @@ class Calls:
             tool.signature.check_arguments(call.arguments)
         waits = {id_: self._earlier(tool, id_) for id_ in _references(call.arguments)}
         known = partial(_resolved, tool, call.arguments, waits) if waits else None
+        if self._most and self._made == self._most:
+            self.spent = True
+            raise ToolError(f"'{tool.name}' was not called: all {self._most} calls that were allowed have been made")
+        self._made += 1
         if (self._repeats or tool.idempotent) and not waits and tool.name not in self._fresh:
             self._record[key] = pending
         start = partial(self._start, scope, tool, call, known, pending)
@@ -146,7 +164,10 @@ class Calls:
         known: Callable[[], Awaitable[Mapping[str, Any]]] | None,
         pending: _Pending,
     ) -> None:
-        self._group.start_soon(pending.make, scope.begin_call(tool, call.arguments, known=known))
+        if self._readers is not None and self._readers.tool == tool.name:
+            self._group.start_soon(pending.make, self._readers.begin(scope, tool, call.arguments))
+        else:
+            self._group.start_soon(pending.make, scope.begin_call(tool, call.arguments, known=known))
 
     def _earlier(self, tool: Tool, id_: str) -> _Pending:
         if id_ not in self._by_id:
@@ -158,13 +179,19 @@ class Calls:
 
 @asynccontextmanager
 async def calls_of(
-    box: ToolBox, *, repeats: bool = False, observation: int, fresh: Collection[str] = ()
+    box: ToolBox,
+    *,
+    repeats: bool = False,
+    observation: int,
+    fresh: Collection[str] = (),
+    most: int = 0,
+    readers: Readers | None = None,
 ) -> AsyncIterator[Calls]:
     """Calls of a conversation. Those under way are waited for at the block's end, and cancelled where it raises."""
     raised: Exception | None = None
     async with anyio.create_task_group() as group:
         try:
-            yield Calls(box, group, repeats=repeats, observation=observation, fresh=fresh)
+            yield Calls(box, group, repeats=repeats, observation=observation, fresh=fresh, most=most, readers=readers)
         except Exception as error:  # not raised in the group, which would wrap it
             raised = error
             group.cancel_scope.cancel()

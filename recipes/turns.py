@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..engines import GREEDY, Context, Generation, Grammar, Message, Prompt, Sampling
 from ..errors import CutError, FormatError
@@ -12,6 +12,7 @@ from ..orchestrator import Scope
 from ..tools import ToolBox
 from .calls import Calls, calls_of
 from .formats import Answer, Format, GiveUp, Ids, Move, ToolCall
+from .readers import Readers
 
 AGAIN = Sampling(temperature=0.7)
 """How text that broke the format is written anew: greedily it would break again."""
@@ -22,20 +23,23 @@ OBSERVATION = 1024
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a conversation may come to: turns, tokens of a turn and of a result, how often a broken turn is written
-    again, and how often all begins anew."""
+    again, how often all begins anew, and how many calls each beginning may make (0: as many as it likes)."""
 
     turns: int
     tokens: int
     observation: int = OBSERVATION
     retries: int = 0
     restarts: int = 0
+    calls: int = 0
 
 
-async def solve(scope: Scope, task: str, form: Format, box: ToolBox, bounds: Bounds) -> str:
-    """The answer. Raises FormatError where there is none."""
+async def solve(
+    scope: Scope, task: str, form: Format, box: ToolBox, bounds: Bounds, readers: Readers | None = None
+) -> str:
+    """The answer. `readers` read what the calls of their tool find. Raises FormatError where there is none."""
     for number in range(1 + bounds.restarts * form.restarts):
         with scope.grow("attempt", f"attempt {number + 1}") if form.restarts else nullcontext(scope) as trial:
-            end = await converse(trial, task, form, box, bounds)
+            end = await converse(trial, task, form, box, bounds, readers and replace(readers))
         if end is None:
             raise FormatError(f"no answer within max_{form.turn}s={bounds.turns}")
         if isinstance(end, Answer):
@@ -43,21 +47,30 @@ async def solve(scope: Scope, task: str, form: Format, box: ToolBox, bounds: Bou
     raise FormatError(f"gave up {bounds.restarts + 1} times (max_restarts={bounds.restarts})")
 
 
-async def converse(scope: Scope, task: str, form: Format, box: ToolBox, bounds: Bounds) -> Answer | GiveUp | None:
+async def converse(
+    scope: Scope, task: str, form: Format, box: ToolBox, bounds: Bounds, readers: Readers | None = None
+) -> Answer | GiveUp | None:
     """How one conversation has ended; None where it hasn't, and the format can't force an answer.
 
     A call is made as soon as its text is complete, while the turn goes on, and results are written back together, in
-    the calls' order. Raises FormatError for a turn that breaks the format, and CutError for one that is cut.
+    the calls' order. An answer is forced after the last turn, and after one that has asked for more calls than are
+    allowed. Raises FormatError for a turn that breaks the format, and CutError for one that is cut.
     """
     context = await scope.start(form.opening(task, box))
-    async with calls_of(box, repeats=form.repeats, observation=bounds.observation) as calls:
+    async with calls_of(
+        box, repeats=form.repeats, observation=bounds.observation, most=bounds.calls, readers=readers
+    ) as calls:
         talk = _Talk(scope, form, _grammar(scope, form, box), calls, bounds)
         for number in range(1, bounds.turns + 1):
+            if readers is not None:
+                readers.context = context
             written, end = await talk.turn(context, f"{form.turn} {number}")
             results = await calls.results(scope)
             if end is not None:
                 return end
             context = await scope.extend(written.context, _clean(form.write(results)))
+            if calls.spent and form.force:
+                break
         return await talk.forced(context)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
 
 import plait
 from plait.benchmarks import agents
-from plait.benchmarks.agents import SlowTools, Waiting
+from plait.benchmarks.agents import SlowTools
 
 pytestmark = pytest.mark.anyio
 
@@ -20,33 +19,22 @@ async def lookup(query: str) -> str:
 async def test_a_call_is_as_slow_and_as_unlucky_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws belong to the question, the call and the attempt; a failed attempt is made again."""
     monkeypatch.setattr(agents, "LATENCY", (0.0, 0.001))
-    monkeypatch.setattr(agents, "FAILURES", 0.5)
-    times = []
+    monkeypatch.setattr(agents, "FAILURES", 0.3)
+    asked: list[dict[str, int]] = []
     for _ in range(2):
         slow = SlowTools("question 1")
         tool = slow.slow(lookup)
         assert [await tool.invoke({"query": f"q{number}"}) for number in range(8)] == [f"q{n}!" for n in range(8)]
-        times.append(slow.waiting.times)
-    assert times[0] == times[1] > 8
-
-
-async def test_calls_in_flight_together_are_waited_for_once() -> None:
-    waiting = Waiting()
-    waiting.begin()
-    waiting.begin()
-    waiting.end()
-    await anyio.lowlevel.checkpoint()
-    waiting.end()
-    waiting.begin()
-    waiting.end()
-    assert waiting.times == 2
+        assert slow.waiting.seconds > 0
+        asked.append(slow.asked)
+    assert asked[0] == asked[1]
+    assert sum(asked[0].values()) > 8
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_formats_answer_the_same_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents, "LATENCY", (0.0, 0.001))
-    monkeypatch.setattr(agents, "FAMILIES", ("total of 2-6", "two hops"))
-    whole, families = await agents.measure("local", 2)
+    whole, families = await agents.measure("local", 2, ("total of 2-6", "two hops"))
     rows = {row["format"]: row for row in whole.as_dict()["rows"]}
     assert set(rows) == set(agents.RECIPES)
     assert {row["questions"] for row in rows.values()} == {2}
