@@ -33,7 +33,7 @@ from .openai_context import Held, OpenAIContext, estimate
 from .openai_wire import Asked, grammar_fields, sampling_fields, tool_fields
 from .remote import Server, fault_of
 from .replicas import Replicas
-from .turns import Prefill, Turns
+from .turns import Prefill, Turns, write_call
 
 OPENAI = "https://api.openai.com/v1"
 _AT = re.compile(r"(.+?)@(https?://.*)", re.DOTALL)
@@ -125,6 +125,11 @@ class OpenAIEngine:
     @property
     def capabilities(self) -> Capabilities:
         return self._capabilities
+
+    @property
+    def chat_template(self) -> str:
+        """What is known of it: with `tools` calls stand in the text as `write_call` writes them."""
+        return write_call("", "") if self._tools else ""
 
     @property
     def keys(self) -> Mapping[str, str]:

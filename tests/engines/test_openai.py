@@ -357,12 +357,11 @@ async def test_tools_are_offered_called_and_answered(stub: StubServer) -> None:
 
 
 async def test_an_agent_calls_tools_by_the_servers_own_protocol(stub: StubServer) -> None:
-    """The agent's Hermes format reads what the server gave as calls, and its results go back as such."""
+    """The agent takes Hermes' format by itself: it reads what the server gave as calls; its results go back as such."""
     calls = [("population", '{"country": "Peru"}'), ("population", '{"country": "Chile"}')]
     stub.next = [Answer(calls=calls), Answer("Chile has more.")]
     async with opened(stub, tools=[population]) as engine:
-        asked = plait.recipes.agent(tools=[population], format="hermes")
-        assert await asked.run("Peru or Chile?", engine=engine) == "Chile has more."
+        assert await plait.run("agent", "Peru or Chile?", tools=[population], engine=engine) == "Chile has more."
     *_, call, first, second = stub.requests[1]["messages"]
     assert [one["function"]["name"] for one in call["tool_calls"]] == ["population"] * 2
     assert call["content"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,3 +153,23 @@ def test_a_model_with_tags_needs_no_end_of_sequence() -> None:
         matcher = GrammarCompiler(tokenizer).matcher(Regex("a?"))
         assert matcher.complete
         assert matcher.mask(tokenizer.size).tolist().count(True) == 1
+
+
+@given(texts, st.integers(0, 30))
+def test_a_prefix_of_so_many_tokens_is_the_text_that_they_stand_for(
+    tokenizer: Tokenizer, text: str, tokens: int
+) -> None:
+    ids = tokenizer.encode_more(text)
+    kept = text[: tokenizer.prefix(text, tokens)]
+    assert tokenizer.data(ids[:tokens]).startswith(kept.encode())
+    assert tokens < len(ids) or kept == text
+
+
+@pytest.mark.anyio
+async def test_an_engine_tells_the_template_that_its_model_was_trained_with(checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "qwen"))
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ '<tool_call>' }}"
+    (folder / "chat_template.jinja").write_text(template)
+    async with LocalEngine.open(folder, device="cpu") as engine:
+        assert engine.chat_template == template
+        assert engine.prefix("the cat sat", 10_000) == len("the cat sat")
