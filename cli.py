@@ -1,5 +1,5 @@
-"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`; see also `cli_runs`
-and `cli_memory`.
+"""The command line: `plait run`, `explain`, `recipes`, `models`, `multiverse`, `eval`, `bench`; see also `cli_runs`,
+`cli_memory` and `cli_engines`.
 
 Results go to stdout, progress and errors to stderr. Exit status: 0 done; 1 the run, the check or the evaluation
 failed; 2 bad usage or input; 130 interrupted.
@@ -259,11 +259,10 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a graph will do, without running it: contexts, shared prefixes, teams, calls, tokens, cost."""
-    from .engines import open_engine
     from .orchestrator import compile_graph
 
     graph = make_graph(file if recipe == "archon" and file else recipe, None, settings, engine)
-    plan = compile_graph(graph, open_engine(engine))
+    plan = compile_graph(graph, engine)
     drawn = {PlanFormat.MERMAID: plan.graph.mermaid, PlanFormat.DOT: plan.graph.dot}
     print_result(plan.as_dict(), as_json or form is PlanFormat.JSON, drawn.get(form, plan.describe)())
 
@@ -497,6 +496,7 @@ def _leave(status: int) -> None:
 from . import cli_agents as cli_agents  # noqa: E402 - their commands are added to the app above
 from . import cli_archon as cli_archon  # noqa: E402
 from . import cli_data as cli_data  # noqa: E402
+from . import cli_engines as cli_engines  # noqa: E402
 from . import cli_eval as cli_eval  # noqa: E402
 from . import cli_memory as cli_memory  # noqa: E402
 from . import cli_runs as cli_runs  # noqa: E402

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingExtraError, UnknownNameError
+from ..errors import MissingExtraError
+from .kinds import Kind, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .base import Engine
-
-NAMES = (
-    "local",
-    "local:MODEL_DIR",
-    "transformers:MODEL_DIR",
-    "scripted:FILE.json",
-    "openai:MODEL",
-    "openai:MODEL@URL",
-    "vllm:URL",
-    "vllm:MODEL_DIR",
-    "sglang:URL",
-    "sglang:MODEL_DIR",
-    "roles:FILE.json",
-)
-
-ABLE = ("local", "scripted")
-"""Engines that offer all that a node of a graph may need."""
 
 
 def open_engine(name: str = "local", **options: Any) -> Engine:
@@ -39,57 +24,66 @@ def open_engine(name: str = "local", **options: Any) -> Engine:
 
     `options` go to the engine's constructor. Raises UnknownNameError, InputError, CheckpointError, MissingExtraError.
     """
-    kind, _, argument = name.partition(":")
-    if kind == "local":
-        return _open_local(argument, options)
-    if kind == "transformers" and argument:
-        return _open_local(argument, {"backend": "transformers", **options})
-    if kind == "scripted" and argument:
-        from .scripted import ScriptedEngine
-
-        return ScriptedEngine.from_file(argument)
-    if kind == "roles" and argument:
-        from .roles import Roles, read_roles
-
-        return Roles.open(read_roles(argument))
-    if kind == "openai" and argument:
-        return _open_openai(argument, options)
-    if kind == "sglang" and argument:
-        return _open_sglang(argument, options)
-    if kind == "vllm" and argument:
-        return _open_vllm(argument, options)
-    shown = re.sub(r"//[^/]*@", "//…@", name)  # what stands there may be a key
-    raise UnknownNameError(f"unknown engine '{shown}'; known: {', '.join(NAMES)}")
+    kind, argument = kind_of(name), name.partition(":")[2]
+    if kind.name in ("local", "transformers"):
+        return _open_local(kind, argument, options)
+    if kind.name == "openai":
+        return _open_openai(kind, argument, options)
+    if kind.name == "vllm":
+        return _open_vllm(kind, argument, options)
+    if kind.name == "sglang":
+        return _open_sglang(kind, argument, options)
+    return _open_roles(argument) if kind.name == "roles" else _open_scripted(argument)
 
 
-def _open_local(directory: str, options: dict[str, Any]) -> Engine:
-    try:
+def _open_local(kind: Kind, directory: str, options: dict[str, Any]) -> Engine:
+    with _installed(kind):
         from .local import LocalEngine
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == "plait":
-            raise
-        raise MissingExtraError("engine 'local'", "local") from error
+
     path: str | Path = directory or LocalEngine.EMBEDDED
-    return LocalEngine.open(path, **options)
+    backend = {"backend": "transformers"} if kind.name == "transformers" else {}
+    return LocalEngine.open(path, **{**backend, **options})
 
 
-def _open_openai(argument: str, options: dict[str, Any]) -> Engine:
-    try:
+def _open_openai(kind: Kind, argument: str, options: dict[str, Any]) -> Engine:
+    with _installed(kind):
         from .openai import OpenAIEngine
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == "plait":
-            raise
-        raise MissingExtraError("engine 'openai'", "openai") from error
+
     return OpenAIEngine.named(argument, **options)
 
 
-def _open_sglang(argument: str, options: dict[str, Any]) -> Engine:
-    from .sglang import SGLangEngine
+def _open_vllm(kind: Kind, argument: str, options: dict[str, Any]) -> Engine:
+    with _installed(kind):
+        from .vllm import VllmEngine
+
+    return VllmEngine.named(argument, **options)
+
+
+def _open_sglang(kind: Kind, argument: str, options: dict[str, Any]) -> Engine:
+    with _installed(kind):
+        from .sglang import SGLangEngine
 
     return SGLangEngine.named(argument, **options)
 
 
-def _open_vllm(argument: str, options: dict[str, Any]) -> Engine:
-    from .vllm import VllmEngine
+def _open_scripted(file: str) -> Engine:
+    from .scripted import ScriptedEngine
 
-    return VllmEngine.named(argument, **options)
+    return ScriptedEngine.from_file(file)
+
+
+def _open_roles(file: str) -> Engine:
+    from .roles import Roles, read_roles
+
+    return Roles.open(read_roles(file))
+
+
+@contextmanager
+def _installed(kind: Kind) -> Iterator[None]:
+    """Raise MissingExtraError where an import of others' packages fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "plait":
+            raise
+        raise MissingExtraError(f"engine '{kind.name}'", kind.extra) from error

@@ -29,6 +29,7 @@ from openai import AsyncOpenAI, AsyncStream, Timeout
 from ..errors import CapabilityError, EngineClosedError, EngineError, InputError, ServerLostError
 from ..usage import Usage
 from .base import Capabilities, Generation, Member, Prompt, TeamStream, Teamwork
+from .kinds import OPENAI as OFFERED
 from .openai_context import Held, OpenAIContext, estimate
 from .openai_wire import Asked, grammar_fields, sampling_fields, tool_fields
 from .remote import Server, fault_of
@@ -38,7 +39,6 @@ from .turns import Prefill, Turns, write_call
 OPENAI = "https://api.openai.com/v1"
 _AT = re.compile(r"(.+?)@(https?://.*)", re.DOTALL)
 _NO_SCHEME = re.compile(r".+@[\w.-]+:\d+(/.*)?")
-_CAN = Capabilities(logprobs=True, grammars=frozenset({"JsonSchema", "Choice"}))
 
 
 class OpenAIEngine:
@@ -98,7 +98,7 @@ class OpenAIEngine:
         self._capabilities = Capabilities(
             seeds="seed" not in self._omit,
             logprobs=True,
-            grammars=_CAN.grammars & frozenset(grammars),
+            grammars=OFFERED.grammars & frozenset(grammars),
             window=window,
         )
         self._timeout = Timeout(timeout, connect=connect)

@@ -30,7 +30,7 @@ class Roles:
         self._distinct = list({id(engine): engine for engine in self._engines.values()}.values())
         self._stack = AsyncExitStack()
         self.name = f"roles({', '.join(f'{role}={engine.name}' for role, engine in self._engines.items())})"
-        self.capabilities = _common([engine.capabilities for engine in self._distinct])
+        self.capabilities = common([engine.capabilities for engine in self._distinct])
 
     @classmethod
     def open(cls, names: Mapping[str, str]) -> Self:
@@ -61,6 +61,11 @@ class Roles:
             known = ", ".join(self._engines)
             raise UnknownNameError(f"no engine plays '{role}'; roles: {known}; add it, or '{OTHERS}' for all others")
         return found
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The engines, each once."""
+        return tuple(self._distinct)
 
     async def start(self, prompt: Prompt, *, adapter: str = "") -> Context:
         return await self.find(adapter).start(prompt)
@@ -107,7 +112,17 @@ def read_roles(path: str | Path) -> dict[str, str]:
     return table
 
 
-def _common(capabilities: Sequence[Capabilities]) -> Capabilities:
+def playing(engine: Engine, role: str) -> Engine:
+    """The engine that runs what begins with a role: one of several, or the engine itself."""
+    return engine.find(role) if isinstance(engine, Roles) else engine
+
+
+def engines_in(engine: Engine) -> tuple[Engine, ...]:
+    """The engines that an engine is made of: several, or itself."""
+    return engine.engines if isinstance(engine, Roles) else (engine,)
+
+
+def common(capabilities: Sequence[Capabilities]) -> Capabilities:
     """What all can do: sets meet, switches are on where all are, the window is the narrowest one known."""
     found: dict[str, Any] = {}
     for field in fields(Capabilities):

@@ -39,6 +39,7 @@ from .base import (
     Teamwork,
     seeds,
 )
+from .kinds import SCRIPTED
 from .script import Reply, Rules, Script, ScriptedGrammar, follow, read_script, render_messages, tokenise
 
 if TYPE_CHECKING:
@@ -51,13 +52,7 @@ Scorer: TypeAlias = Callable[[str, str], float]
 Embedder: TypeAlias = Callable[[str, Pooling], Sequence[float]]
 """`(context text, pooling) -> embedding`."""
 
-ALL = Capabilities(
-    shared_prefix=True,
-    grammars=frozenset({"JsonSchema", "Regex", "Choice", "Lark", "Ebnf"}),
-    prune=frozenset({"exact", "shift"}),
-    splice=frozenset({"exact", "shift"}),
-    team=frozenset({"contiguous", "interleaved", "combined", "tokenwise"}),
-)
+ALL = SCRIPTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..engines.base import Engine
-from ..engines.catalog import ABLE
+from ..engines.kinds import able, offers_of
 from ..errors import GraphError
 from ..tools import Tool
 from .checks import ordered
@@ -90,20 +90,26 @@ class Plan:
         return "\n".join(_describe(self))
 
 
-def compile_graph(graph: Graph[Any], engine: Engine | None) -> Plan:
-    """Plan a run of the graph on the engine. Raises GraphError where the engine can't do what a node needs."""
+def compile_graph(graph: Graph[Any], engine: Engine | str | None) -> Plan:
+    """Plan a run of the graph on the engine, or on one of a name, which is not opened.
+
+    Raises GraphError where the engine can't do what a node needs; of a name, where no engine of its kind can.
+    """
+    if isinstance(engine, str):
+        name, offered = engine, offers_of(engine).offered
+    else:
+        name, offered = (engine.name, engine.capabilities.offered) if engine is not None else ("", ())
+    _check_needs(graph, name, offered)
     for name, node in continued_inputs(graph).items():
         raise GraphError(
             f"graph '{graph.name}': {describe_node(node)} continues the context that comes with input '{name}', which "
             "has none when the graph is run by itself; use the graph in another (g.subgraph, g.loop, g.branch)"
         )
-    return replace(_plan(graph, engine, gives_context=False), prefixes=find_prefixes(graph))
+    return replace(_plan(graph, name, gives_context=False), prefixes=find_prefixes(graph))
 
 
-def _plan(graph: Graph[Any], engine: Engine | None, *, gives_context: bool) -> Plan:
+def _plan(graph: Graph[Any], engine: str, *, gives_context: bool) -> Plan:
     nodes = {node.name: node for node in graph.nodes}
-    for node in graph.nodes:
-        _check_needs(graph, node, engine)
     sources = {node.name: tuple(sorted(node.sources)) for node in graph.nodes}
     readers: dict[str, list[str]] = {name: [] for name in nodes}
     for node in graph.nodes:
@@ -117,7 +123,7 @@ def _plan(graph: Graph[Any], engine: Engine | None, *, gives_context: bool) -> P
             contexts[name].append(source)
     return Plan(
         graph=graph,
-        engine=engine.name if engine else "",
+        engine=engine,
         nodes=nodes,
         sources=sources,
         readers={name: tuple(found) for name, found in readers.items()},
@@ -217,19 +223,19 @@ def every_node(graph: Graph[Any]) -> Iterator[Node]:
             yield from every_node(inner)
 
 
-def _check_needs(graph: Graph[Any], node: Node, engine: Engine | None) -> None:
-    if engine is None:
-        if isinstance(node, Think | Team):
+def _check_needs(graph: Graph[Any], engine: str, offered: Sequence[str]) -> None:
+    for node in graph.nodes:
+        if not engine and isinstance(node, Think | Team):
             raise GraphError(f"graph '{graph.name}': {describe_node(node)} needs an engine; pass engine='local', say")
-        return
-    offered = engine.capabilities.offered
-    for need in node.needs:
-        if need not in offered:
-            raise GraphError(
-                f"graph '{graph.name}': {describe_node(node)} needs '{need}', which engine '{engine.name}' can't do; "
-                f"it offers: {', '.join(offered) or 'nothing beyond plain text'}; "
-                f"engines that can: {', '.join(ABLE)}"
-            )
+        for need in node.needs:
+            if engine and need not in offered:
+                raise GraphError(
+                    f"graph '{graph.name}': {describe_node(node)} needs '{need}', which engine '{engine}' can't do; "
+                    f"it offers: {', '.join(offered) or 'nothing beyond plain text'}; "
+                    f"engines that can: {', '.join(able(need)) or 'none'}"
+                )
+        for _, inner in graphs_in(node):
+            _check_needs(inner, engine, offered)
 
 
 def _describe(plan: Plan) -> Iterator[str]:

@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 from anyio.lowlevel import RunVar
 
+from ..engines.roles import engines_in
 from ..errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -27,16 +28,18 @@ class Limits:
     `run` bounds all of them, `nodes` (by path) those of a node and of all that it holds, `tools` (by name) lowers or
     raises a tool's own cap. `engine` bounds the generations on the engine, those of all runs in the event loop that
     share it counted: a run that finds so many in flight waits, and runs that wait take turns, however much each has to
-    do. All limits hold at once.
+    do. `engines` (by name) bounds in the same way those on one engine of several (`engines.Roles`). All limits hold at
+    once.
     """
 
     run: int = 0
     engine: int = 0
     tools: Mapping[str, int] = field(default_factory=dict)
     nodes: Mapping[str, int] = field(default_factory=dict)
+    engines: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in {"run": self.run, "engine": self.engine, **self.tools, **self.nodes}.items():
+        for name, value in {"run": self.run, "engine": self.engine, **self.tools, **self.nodes, **self.engines}.items():
             if value < 0:
                 raise InputError(f"limit {name}={value} is negative; use 0 for no limit")
 
@@ -46,6 +49,15 @@ class Limits:
             if graph.find(path.partition("/")[0]) is None:
                 known = ", ".join(node.name for node in graph.nodes)
                 raise InputError(f"limits name node '{path}', which graph '{graph.name}' has not; it has {known}")
+
+    def check_engines(self, engine: Engine | None) -> None:
+        """Raise InputError for a limit of an engine that the run has not."""
+        known = [one.name for one in engines_in(engine)] if engine is not None else []
+        for name in self.engines:
+            if name not in known:
+                raise InputError(
+                    f"limits name engine '{name}', which the run has not; it has {', '.join(known) or 'none'}"
+                )
 
 
 UNLIMITED = Limits()
@@ -66,14 +78,18 @@ class Gates:
     def __init__(self, limits: Limits, engine: Engine | None = None) -> None:
         self._limits = limits
         self._run = _limiter(limits.run)
-        self._engine = EngineGate(engine, limits.engine) if engine is not None and limits.engine else None
+        self._engine = self._gate_of(engine, limits.engine) if engine is not None else None
+        self._others: dict[str, EngineGate | None] = {}
+        for other in engines_in(engine) if engine is not None and limits.engines else ():
+            if other is not engine:
+                self._others[other.name] = self._gate_of(other)
         self._tools: dict[str, Gate | None] = {}
         inner_first = sorted(limits.nodes, key=lambda path: -path.count("/"))
         self._nodes = {path: _limiter(limits.nodes[path]) for path in inner_first}
 
-    def for_generation(self, path: str) -> Pass:
-        """Leave for a generation of the node at `path`."""
-        return Pass((*self._around(path), self._engine, self._run))
+    def for_generation(self, path: str, engine: Engine) -> Pass:
+        """Leave for a generation on an engine of the run's by the node at `path`."""
+        return Pass((*self._around(path), self._others.get(engine.name), self._engine, self._run))
 
     def cap(self, tool: Tool) -> int:
         """How many calls of a tool may be in flight; 0 for no limit."""
@@ -87,10 +103,14 @@ class Gates:
 
     def check_integrity(self) -> None:
         """Nobody holds a place."""
-        gates = (self._run, self._engine, *self._tools.values(), *self._nodes.values())
+        gates = (self._run, self._engine, *self._others.values(), *self._tools.values(), *self._nodes.values())
         held = [gate.borrowed_tokens for gate in gates if gate is not None]
         if any(held):
             raise RunError(f"{sum(held)} places are still held")
+
+    def _gate_of(self, engine: Engine, places: int = 0) -> EngineGate | None:
+        limits = [limit for limit in (places, self._limits.engines.get(engine.name, 0)) if limit]
+        return EngineGate(engine, min(limits)) if limits else None
 
     def _around(self, path: str) -> Sequence[Gate | None]:
         """The gates of the node at a path and of those that hold it, inner ones first."""

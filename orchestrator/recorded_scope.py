@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from ..engines.base import (
     Context,
+    Engine,
     Generation,
     GenerationStream,
     Grammar,
@@ -23,6 +24,7 @@ from ..engines.base import (
     TeamStream,
     Teamwork,
 )
+from ..engines.roles import playing
 from ..errors import BudgetError, PlaitError, ReplayError, ToolArgumentError, UncertainCallError
 from ..tools import Tool
 from ..usage import Usage
@@ -130,7 +132,7 @@ class RecordedScope(Scope):
             self.check_budget()
             return await self.engine.start(prompt, adapter=adapter), None
 
-        return await self._made_by(fingerprint("start", prompt, adapter), None, make)
+        return await self._made_by(fingerprint("start", prompt, adapter), None, make, playing(self.engine, adapter))
 
     async def extend(self, context: Context, prompt: Prompt) -> Context:
         async def make(below: Context | None, charge: object) -> Made:
@@ -180,8 +182,8 @@ class RecordedScope(Scope):
 
         return cast(T, json.loads(await self._once("fact", fingerprint("fact", name), json.dumps, found)))
 
-    async def _made_by(self, name: str, parent: Context | None, make: Make) -> Context:
-        """The context that an operation makes, or made when it was recorded."""
+    async def _made_by(self, name: str, parent: Context | None, make: Make, engine: Engine | None = None) -> Context:
+        """The context that an operation makes, or made when it was recorded, on the parent's engine or this one."""
         origin = Origin(name, _origin(parent) if parent is not None else None, make)
         before = parent.text if parent is not None else ""
 
@@ -200,7 +202,8 @@ class RecordedScope(Scope):
             return json.dumps([real.length, shared, text[shared:], as_mapping(self.priced(real, real.usage))])
 
         length, shared, rest, usage = json.loads(await self._once("context", name, write, ask))
-        context = RecordedContext(self.engine, origin, length=length, text=before[:shared] + rest, usage=Usage(**usage))
+        on = parent.engine if parent is not None else engine or self.engine
+        context = RecordedContext(on, origin, length=length, text=before[:shared] + rest, usage=Usage(**usage))
         return self.keep(context, context.usage)
 
     async def _once(self, kind: str, input_: str, write: Callable[[T], str], ask: Callable[[], Awaitable[T]]) -> str:
@@ -256,7 +259,8 @@ class RecordedScope(Scope):
         if record.state == "left":
             return RecordedStream(said, None)
         made = self._generated(origin, asked, input_, said)
-        result = self._result(made, said, Usage(**record.usage), context.text + said.text)  # type: ignore[arg-type]
+        used = Usage(**record.usage)  # type: ignore[arg-type]
+        result = self._result(context.engine, made, said, used, context.text + said.text)
         return RecordedStream(said, result)
 
     def _generated(self, below: Origin, asked: Asked, input_: str, said: Said) -> Origin:
@@ -290,10 +294,10 @@ class RecordedScope(Scope):
         usage = self.priced(written.context, written.usage)
         if allowed == asked.max_tokens or written.finish != "length":  # one that a budget cut is asked for again
             self._recording.keep(replace(row, value=said.write(), usage=as_mapping(usage)))
-        return self._result(made, said, usage, below.text + said.text)
+        return self._result(below.engine, made, said, usage, below.text + said.text)
 
-    def _result(self, made: Origin, said: Said, usage: Usage, text: str) -> Generation:
-        context = RecordedContext(self.engine, made, length=said.length, text=text, usage=usage)
+    def _result(self, engine: Engine, made: Origin, said: Said, usage: Usage, text: str) -> Generation:
+        context = RecordedContext(engine, made, length=said.length, text=text, usage=usage)
         grammar = RecordedGrammar(made, said.complete) if said.complete is not None else None
         return said.generation(context, usage, grammar)
 
@@ -382,7 +386,8 @@ class RecordedScope(Scope):
         input_ = fingerprint("team", names, work)
         record = recording.find(self.path, sample, input_)
         origins = [_origin(member.context) for member in members]
-        again = TeamAgain(self.engine, members, origins, work)
+        engine = members[0].context.engine if members else self.engine
+        again = TeamAgain(engine, members, origins, work)
         if record is not None and record.state == "failed":
             return RecordedTeam(TeamSaid(), [], self._noted(sample, read_error(record.value)))
         if record is not None:
@@ -392,7 +397,7 @@ class RecordedScope(Scope):
             ]
             again.texts = [said.text for said in team.members]
             results = [
-                self._result(origin, said, Usage(**usage), text)
+                self._result(again.engine, origin, said, Usage(**usage), text)
                 for origin, said, usage, text in zip(made, team.members, team.usages, team.texts, strict=True)
             ]
             return RecordedTeam(team, results)
@@ -413,7 +418,7 @@ class RecordedScope(Scope):
         for place, (said, generation) in enumerate(zip(team.members, written, strict=True)):
             origin = again.origin(place, fingerprint(row.input, place))
             origin.know(generation.context, generation.grammar)
-            results.append(self._result(origin, said, generation.usage, team.texts[place]))
+            results.append(self._result(again.engine, origin, said, generation.usage, team.texts[place]))
         usage = as_mapping(sum((generation.usage for generation in written), Usage()))
         self._recording.keep(replace(row, value=team.write(), usage=usage))
         return results

@@ -235,6 +235,8 @@ async def _prepared(graph: Graph[T], inputs: Sequence[object], options: Options)
                 secrets.add_known(name, key)
         plan = compile_graph(graph, engine)
         options.limits.check(graph)
+        if not (isinstance(journal, Past) and journal.replay):
+            options.limits.check_engines(engine)
         options.budget.check(graph, names_of(engine) if engine is not None else ())
         hide_inputs(graph, values, secrets)
         if options.answer is None and not (isinstance(journal, Past) and journal.replay):
@@ -273,7 +275,10 @@ async def _opened(
     if isinstance(journal, Past) and journal.replay:
         return journal.engine()
     if isinstance(engine, str):
-        return await stack.enter_async_context(open_engine(engine)) if needs_engine(graph) else None
+        if not needs_engine(graph):
+            return None
+        compile_graph(graph, engine)  # what no engine of this kind can do is refused before one is opened
+        return await stack.enter_async_context(open_engine(engine))
     return engine
 
 

@@ -198,7 +198,7 @@ class Scope:
 
     async def score(self, context: Context, continuations: Sequence[str]) -> list[float]:
         """Summed log-probability of each continuation."""
-        async with self._shared.gates.for_generation(self.path):
+        async with self._shared.gates.for_generation(self.path, context.engine):
             return await context.score(continuations)
 
     def stream(
@@ -222,7 +222,8 @@ class Scope:
         opened = partial(
             scope.generation, context=context, max_tokens=max_tokens, stop=stop, grammar=grammar, sampling=seeded
         )
-        return ScopeStream(opened, max_tokens, scope, self._shared.gates.for_generation(scope.path), grown=bool(title))
+        leave = self._shared.gates.for_generation(scope.path, context.engine)
+        return ScopeStream(opened, max_tokens, scope, leave, grown=bool(title))
 
     async def generate(
         self,
@@ -261,7 +262,8 @@ class Scope:
         inner = team.teamwork(seeded, work)
         scopes = [team.grow("think", member.name or f"member {place}") for place, member in enumerate(members)]
         tokens = sum(member.max_tokens for member in members)
-        return ScopeTeam(inner, team, scopes, tokens, self._shared.gates.for_generation(team.path))
+        engine = members[0].context.engine if members else self.engine
+        return ScopeTeam(inner, team, scopes, tokens, self._shared.gates.for_generation(team.path, engine))
 
     async def team(self, members: Sequence[Member], work: Teamwork, *, title: str = "team") -> list[Generation]:
         """`stream_team` to its end: the finished generations, in the members' order."""

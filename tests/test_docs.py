@@ -26,7 +26,7 @@ async def run(example: str, names: dict[str, object]) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("page", ["engine", "orchestrator", "tools"])
+@pytest.mark.parametrize("page", ["engine", "engines", "orchestrator", "tools"])
 def test_the_examples_print_what_the_page_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", text, re.DOTALL)

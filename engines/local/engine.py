@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 from weakref import finalize
@@ -30,6 +30,7 @@ from ..base import (
 )
 from ..base import Generation as Finished
 from ..conversation import Conversation
+from ..kinds import LOCAL
 from .adapter import Adapter, AdapterCache
 from .asking import perform
 from .backends import KINDS, Backend, load_model
@@ -38,7 +39,7 @@ from .context import Ask, LocalContext, check_adapters
 from .editing import Editor
 from .edits import Edit, Other, prune_exact, prune_shift, splice_exact, splice_shift
 from .generation import Generation
-from .grammar import GRAMMARS, GrammarCompiler, LocalGrammarState, Matcher
+from .grammar import GrammarCompiler, LocalGrammarState, Matcher
 from .holding import Holding
 from .loop import StepLoop
 from .mailbox import Mailbox
@@ -175,25 +176,7 @@ class LocalEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            shared_prefix=True,
-            score=True,
-            logprobs=True,
-            embed=isinstance(self.decoder, StatefulModel),
-            grammars=GRAMMARS,
-            prune=frozenset({"exact", "shift"}),
-            splice=frozenset({"exact", "shift"}),
-            team=frozenset({"contiguous", "interleaved", "combined", "tokenwise"}),
-            adapters=True,
-            window=self._window,
-        )
-
-    @property
-    def chat_template(self) -> str:
-        return self._template.source
-
-    def prefix(self, text: str, tokens: int) -> int:
-        return self.tokenizer.prefix(text, tokens)
+        return replace(LOCAL, embed=isinstance(self.decoder, StatefulModel), window=self._window)
 
     def stats(self) -> EngineStats:
         """A snapshot; cheap, from any thread."""

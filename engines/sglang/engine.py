@@ -33,31 +33,22 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, MissingExtraError
-from ..base import Capabilities
 from ..child import Child, free_port
 from ..http import Http
+from ..kinds import SGLANG
 from ..remote import Server
 from ..resent import ResentEngine
 from .counters import Counters
 from .http import ChildWire, HttpWire
 from .in_process import InProcessWire
 from .port import SGLangPort
-from .request import GRAMMARS
 from .wire import Wire
 
 PYTHON = "PLAIT_SGLANG_PYTHON"
 """The environment variable that names the Python of an environment with SGLang, for servers of one's own."""
 
-_CAN = Capabilities(
-    seeds=False,
-    shared_prefix=True,
-    score=True,
-    logprobs=True,
-    grammars=GRAMMARS["llguidance"],
-    prune=frozenset({"exact"}),
-    splice=frozenset({"exact"}),
-    adapters=True,
-)
+_CAN = replace(SGLANG, seeds=False)
+"""What it can do before its server has said how it was started."""
 
 
 class SGLangEngine(ResentEngine):

@@ -31,25 +31,20 @@ from ...errors import CapabilityError, CheckpointError, MissingExtraError
 from ..base import Capabilities
 from ..child import Child, free_port
 from ..http import Http
+from ..kinds import VLLM
 from ..remote import Server
 from ..resent import ResentEngine
 from .counters import Counters
 from .in_process import InProcessPort
 from .server import OwnServerPort, ServerPort
-from .wire import GRAMMARS, STRUCTURED
+from .wire import STRUCTURED
 
 PYTHON = "PLAIT_VLLM_PYTHON"
 """The environment variable that names the Python of an environment with vLLM, for servers of one's own."""
 _SPACE = "VLLM_CPU_KVCACHE_SPACE"
 
-_CAN = Capabilities(
-    shared_prefix=True,
-    score=True,
-    logprobs=True,
-    grammars=GRAMMARS,
-    prune=frozenset({"exact"}),
-    splice=frozenset({"exact"}),
-)
+_CAN = replace(VLLM, adapters=False)
+"""What it can do before its server has said whether it takes adapters."""
 
 
 class VllmEngine(ResentEngine):

@@ -140,10 +140,12 @@ class StubServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        _, path, _ = first.split(" ")
+        method, path, _ = first.split(" ")
         data = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == "/v1/models":
             return await self._send(writer, 200, {"object": "list", "data": [{"id": "stub", "object": "model"}]})
+        if method == "GET":
+            return await self._send(writer, 404, {"error": {"message": f"there is no {path}"}})
         body = json.loads(data)
         with self._changed:
             reply = self.next.pop(0) if self.next else self.rule(body)
