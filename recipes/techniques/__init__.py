@@ -6,17 +6,23 @@ from .answers import answer_of, same_form
 from .chain import answering, chain
 from .components import COMPONENTS, chain_of, component
 from .critique import Critique
+from .debate import Debate
 from .expected import Expected
 from .fuse import Fuse
 from .generate import Generate
 from .named import (
     adaptive_consistency,
+    agreement,
     best_of_n,
     checked,
+    checklist,
     critique_and_fuse,
+    debate,
     ensemble,
     hedged,
+    mixture_of_agents,
     ranked,
+    searched,
     self_consistency,
     self_refine,
     unit_tested,
@@ -26,48 +32,74 @@ from .named import (
 from .rank import Compare, Rank
 from .refine import Refine
 from .result import Candidate, Result
+from .retrieval import Drag, IterDrag
 from .score import Certainty, Checked, Judge, Reward, Scorer
+from .searches import AdaptiveBranching, AStar, Beam, MonteCarlo, Particles, TreeOfThoughts
+from .selection import Agreement, Checklist
+from .spec_reason import SpecReason
 from .stage import Stage
+from .tree import Thought, Tree
+from .tree_search import TreeSearch
 from .unit_tests import ExecuteTests, JudgeTests, WriteTests
 from .verify import Verify
 from .vote import AdaptiveVote, Vote
 
 __all__ = [
-    "COMPONENTS",
+    "AStar",
+    "AdaptiveBranching",
     "AdaptiveVote",
+    "Agreement",
+    "Beam",
+    "COMPONENTS",
     "Candidate",
     "Certainty",
     "Checked",
+    "Checklist",
     "Compare",
     "Critique",
+    "Debate",
+    "Drag",
     "ExecuteTests",
     "Expected",
     "Fuse",
     "Generate",
+    "IterDrag",
     "Judge",
     "JudgeTests",
+    "MonteCarlo",
+    "Particles",
     "Rank",
     "Refine",
     "Result",
     "Reward",
     "Scorer",
+    "SpecReason",
     "Stage",
+    "Thought",
+    "Tree",
+    "TreeOfThoughts",
+    "TreeSearch",
     "Verify",
     "Vote",
     "WriteTests",
     "adaptive_consistency",
+    "agreement",
     "answer_of",
     "answering",
     "best_of_n",
     "chain",
     "chain_of",
     "checked",
+    "checklist",
     "component",
     "critique_and_fuse",
+    "debate",
     "ensemble",
     "hedged",
+    "mixture_of_agents",
     "ranked",
     "same_form",
+    "searched",
     "self_consistency",
     "self_refine",
     "unit_tested",

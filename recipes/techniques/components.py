@@ -8,18 +8,23 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ...errors import InputError, UnknownNameError
 from ...orchestrator import Graph
 from .chain import chain
 from .critique import Critique
+from .debate import Debate
 from .fuse import Fuse
 from .generate import Generate
 from .rank import Compare, Rank
 from .refine import Refine
 from .result import Result
+from .retrieval import Drag, IterDrag
 from .score import Certainty, Checked, Judge, Reward
+from .searches import AdaptiveBranching, AStar, Beam, MonteCarlo, Particles, TreeOfThoughts
+from .selection import Agreement, Checklist
+from .spec_reason import SpecReason
 from .stage import Stage
 from .unit_tests import ExecuteTests, JudgeTests, WriteTests
 from .verify import Verify
@@ -28,19 +33,31 @@ from .vote import AdaptiveVote, Vote
 COMPONENTS: dict[str, type[Stage]] = {
     stage.kind: stage
     for stage in (
+        AStar,
+        AdaptiveBranching,
         AdaptiveVote,
+        Agreement,
+        Beam,
         Certainty,
         Checked,
+        Checklist,
         Compare,
         Critique,
+        Debate,
+        Drag,
         ExecuteTests,
         Fuse,
         Generate,
+        IterDrag,
         Judge,
         JudgeTests,
+        MonteCarlo,
+        Particles,
         Rank,
         Refine,
         Reward,
+        SpecReason,
+        TreeOfThoughts,
         Verify,
         Vote,
         WriteTests,
@@ -88,7 +105,8 @@ def _read(place: int, entry: Mapping[str, Any]) -> Stage:
 def parameters_of(stage: type[Stage]) -> dict[str, TypeAdapter[Any]]:
     """What a stage takes, by name."""
     hints = get_type_hints(stage)
-    return {field.name: TypeAdapter(hints[field.name]) for field in fields(stage)}
+    free = ConfigDict(arbitrary_types_allowed=True)
+    return {field.name: TypeAdapter(hints[field.name], config=free) for field in fields(stage)}
 
 
 def _has_default(field: Field[Any]) -> bool:

@@ -23,7 +23,7 @@ class Critique(Stage):
     async def work(self, scope: Scope, given: Result) -> Result:
         if not given.candidates:
             return given
-        said = await self.ask(scope, given, self.say(given, candidates=given.candidates))
+        said = await self.reply(scope, given, self.say(given, candidates=given.candidates))
         critiques = read_critiques(said, len(given.candidates))
         pairs = zip(given.candidates, critiques, strict=True)
         return replace(given, candidates=tuple(replace(one, critique=critique) for one, critique in pairs))

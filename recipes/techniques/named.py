@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ...orchestrator import Graph
+from ..settings import at_least
 from .chain import chain
 from .critique import Critique
+from .debate import Debate
 from .fuse import Fuse
 from .generate import Generate
 from .rank import Compare, Rank
 from .refine import Refine
 from .result import Result
 from .score import By, Certainty, Check, Checked, Judge, Reward
+from .selection import Agreement, Checklist
 from .stage import Stage
+from .tree_search import TreeSearch
 from .unit_tests import ExecuteTests, JudgeTests, WriteTests
 from .verify import Verify
 from .vote import AdaptiveVote, Vote
@@ -114,6 +118,48 @@ def hedged(
     """Samples at one moderate temperature and one greedy answer, then the best (Khairi et al., arXiv:2506.20544)."""
     sampled = Generate(samples=samples, greedy=True, temperature=temperature, model=model)
     return chain([sampled, scorer(by, judge)], name="hedged")
+
+
+def checklist(*, samples: int = 5, temperature: float = 0.7, model: str = "", judge: str = "") -> Graph[Result]:
+    """The sample that a checklist written for the task selects: CHOPS (Khairi et al., arXiv:2506.20544)."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, Checklist(model=judge)], name="checklist")
+
+
+def agreement(
+    *,
+    samples: int = 5,
+    temperature: float = 0.7,
+    languages: Sequence[str] = ("French", "Spanish"),
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """The sample that agrees best with the others and with evidence: X-MBR (Khairi et al., arXiv:2506.20544)."""
+    sampled = Generate(samples=samples, temperature=temperature, model=model)
+    return chain([sampled, Agreement(languages=languages, model=judge)], name="agreement")
+
+
+def mixture_of_agents(
+    *, models: Sequence[str] = ("", "", ""), layers: int = 2, temperature: float = 0.7, judge: str = ""
+) -> Graph[Result]:
+    """Models that answer, then answer anew from all answers, layer by layer; one writes the last (arXiv:2406.04692)."""
+    at_least(1, layers=layers)
+    stages: list[Stage] = [Generate(models=models, temperature=temperature)]
+    stages += [Fuse(models=models, temperature=temperature) for _ in range(layers - 1)]
+    return chain([*stages, Fuse(model=judge)], name="mixture_of_agents")
+
+
+def debate(
+    *, agents: int = 3, rounds: int = 2, temperature: float = 0.7, answer: str = "", model: str = ""
+) -> Graph[Result]:
+    """Agents that read each other and answer again; the majority's last answer (Du et al., arXiv:2305.14325)."""
+    debated = Debate(agents=agents, rounds=rounds, temperature=temperature, model=model)
+    return chain([debated, Vote(answer=answer)], name="debate")
+
+
+def searched(stage: TreeSearch, *, name: str = "") -> Graph[Result]:
+    """A search over the steps of an answer, such as `searched(Beam(beams=2))`."""
+    return chain([stage], name=name or stage.kind)
 
 
 def scorer(by: By, model: str = "", keep: int = 0) -> Stage:

@@ -35,7 +35,7 @@ class Rank(Stage):
         count = len(given.candidates)
         if count < max(1, self.least):
             return given
-        said = await self.ask(scope, given, self.say(given, candidates=shown(given, self.use_critiques)))
+        said = await self.reply(scope, given, self.say(given, candidates=shown(given, self.use_critiques)))
         places = read_ranking(said, count)
         scores = {place: float(count - rank) for rank, place in enumerate(places, 1)}
         return given.scored([scores[place] for place in range(count)]).keep(places, self.top_k)
@@ -77,7 +77,7 @@ class Compare(Stage):
     async def _judge(self, scope: Scope, given: Result, pair: tuple[int, int]) -> float:
         """The share of the point that goes to the first of the pair."""
         one, other = (given.candidates[place] for place in pair)
-        said = await self.ask(scope, given, self.say(given, first=one.text, second=other.text))
+        said = await self.reply(scope, given, self.say(given, first=one.text, second=other.text))
         return preferred(said)
 
 

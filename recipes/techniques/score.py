@@ -54,7 +54,7 @@ class Judge(Stage):
         return foresee_scores(given, self, self.keep)
 
     async def score(self, scope: Scope, given: Result, text: str) -> float:
-        said = await self.ask(scope, given, self.say(given, candidate=text))
+        said = await self.reply(scope, given, self.say(given, candidate=text))
         return read_score(said, LOW, HIGH) or 0.0
 
     def expect(self, given: Expected) -> tuple[int, int]:

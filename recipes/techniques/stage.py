@@ -58,7 +58,7 @@ class Stage(ABC):
         """The stage's prompt, filled in."""
         return render(f"techniques/{self.kind}", self.prompt, task=given.task, history=given.history, **values)
 
-    async def ask(self, scope: Scope, given: Result, text: str, *, title: str = "") -> str:
+    async def reply(self, scope: Scope, given: Result, text: str, *, title: str = "") -> str:
         """What the model answers to one message after the conversation, in a context of its own."""
         return await answer(scope, self.asking(given, text), self, title=title)
 

@@ -33,7 +33,7 @@ class WriteTests(Stage):
         at_least(1, cap=self.cap)
 
     async def work(self, scope: Scope, given: Result) -> Result:
-        said = await self.ask(scope, given, self.say(given, cap=self.cap, code=self.code))
+        said = await self.reply(scope, given, self.say(given, cap=self.cap, code=self.code))
         return replace(given, tests=tuple(read_tests(said, self.cap)))
 
     def foresee(self, given: Expected) -> Expected:
@@ -59,7 +59,7 @@ class JudgeTests(Stage):
             return given
 
         async def one(inner: Scope, candidate: Candidate) -> int:
-            said = await self.ask(inner, given, self.say(given, candidate=candidate.text, tests=given.tests))
+            said = await self.reply(inner, given, self.say(given, candidate=candidate.text, tests=given.tests))
             return sum(read_passes(said, len(given.tests)))
 
         def passes_all(count: int) -> bool:
