@@ -259,10 +259,12 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a graph will do, without running it: contexts, shared prefixes, teams, calls, tokens, cost."""
+    from .engines.speed import read_speeds, speeds_file
     from .orchestrator import compile_graph
 
     graph = make_graph(file if recipe == "archon" and file else recipe, None, settings, engine)
-    plan = compile_graph(graph, engine)
+    speed = read_speeds(speeds_file()).get(engine)
+    plan = compile_graph(graph, engine, speed=speed)
     drawn = {PlanFormat.MERMAID: plan.graph.mermaid, PlanFormat.DOT: plan.graph.dot}
     print_result(plan.as_dict(), as_json or form is PlanFormat.JSON, drawn.get(form, plan.describe)())
 

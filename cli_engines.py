@@ -1,8 +1,9 @@
-"""The commands on engines: `plait engines`, `plait engines check`, `table`."""
+"""The commands on engines: `plait engines`, `plait engines check`, `measure`, `table`."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -54,6 +55,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Run the conformance suite on an engine or a live server. Exit status 1 if a check fails."""
+    from .engines import open_engine
     from .engines.conformance import check_engine
 
     def show(result: Result) -> None:
@@ -65,10 +67,40 @@ def check(
                 engine, only=only or (), tolerance=tolerance, seconds=seconds, report=None if as_json else show
             )
 
-    report = anyio.run(main, open_target(target))
+    report = anyio.run(main, open_engine(engine_name(target)))
     print_result(report.as_dict(), as_json, report.describe())
     if not report.ok:
         raise typer.Exit(1)
+
+
+@engines_app.command()
+def measure(
+    target: TargetArgument,
+    threads: Annotated[int, typer.Option(min=1, help="Threads side by side.")] = 8,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens that each writes.")] = 64,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast an engine encodes and writes, and note it for `plait explain`, which then foretells seconds.
+
+    It is noted in $PLAIT_SPEEDS, or in a file of your own.
+    """
+    from .engines import open_engine
+    from .engines.speed import Speed, speeds_file, write_speed
+    from .engines.speed import measure as measured
+
+    name = engine_name(target)
+
+    async def main() -> Speed:
+        async with open_engine(name) as engine:
+            return await measured(engine, threads=threads, tokens=tokens)
+
+    speed, file = anyio.run(main), speeds_file()
+    write_speed(file, name, speed)
+    text = (
+        f"{name}: {speed.prefill:,.0f} tokens a second encoded, {speed.decode:,.1f} written by one thread, "
+        f"{speed.together:,.1f} by {speed.threads} side by side\nnoted in {file}"
+    )
+    print_result({"engine": name, "file": str(file), **asdict(speed)}, as_json, text)
 
 
 @engines_app.command()
@@ -80,18 +112,17 @@ def table(as_json: JsonOption = False) -> None:
     print_result({"engines": offers}, as_json, capability_table())
 
 
-def open_target(target: str) -> Engine:
-    """The engine of a name, or of the server that answers at a URL. Raises what `open_engine` and `probe` raise."""
-    from .engines import open_engine
+def engine_name(target: str) -> str:
+    """The name of an engine: as it is, or of one for the server that answers at a URL. Raises what `probe` raises."""
     from .engines.probe import probe
 
     if not target.startswith(("http://", "https://")):
-        return open_engine(target)
+        return target
     server = probe(target)
     if not server.models and server.kind == "openai":
         raise InputError(f"the server at {target} lists no models; name one: plait engines check openai:MODEL@{target}")
     sys.stderr.write(f"{target} is {' '.join(filter(None, (server.kind, server.version)))}\n")
-    return open_engine(server.engine)
+    return server.engine
 
 
 def _line(found: Found) -> str:

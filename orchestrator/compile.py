@@ -9,6 +9,7 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..engines.kinds import able, offers_of
+from ..engines.speed import Speed
 from ..errors import GraphError
 from ..tools import Tool
 from .checks import ordered
@@ -45,6 +46,8 @@ class Plan:
     inner: Mapping[str, Mapping[str, Plan]]
     regions: Mapping[str, Region]
     prefixes: tuple[Prefix, ...] = ()
+    speed: Speed | None = None
+    """The engine's, where it was measured."""
 
     @property
     def needs_engine(self) -> bool:
@@ -52,7 +55,7 @@ class Plan:
 
     def forecast(self, inputs: Mapping[str, Any] = NO_INPUTS) -> Forecast:
         """What a run with these inputs is expected to use."""
-        return forecast(self.graph, inputs)
+        return forecast(self.graph, inputs, self.speed)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON values: the graph, its contexts, prefixes and teams, and what can be foretold."""
@@ -90,9 +93,10 @@ class Plan:
         return "\n".join(_describe(self))
 
 
-def compile_graph(graph: Graph[Any], engine: Engine | str | None) -> Plan:
+def compile_graph(graph: Graph[Any], engine: Engine | str | None, *, speed: Speed | None = None) -> Plan:
     """Plan a run of the graph on the engine, or on one of a name, which is not opened.
 
+    `speed` is what was measured of it: the plan then foretells seconds too.
     Raises GraphError where the engine can't do what a node needs; of a name, where no engine of its kind can.
     """
     if isinstance(engine, str):
@@ -105,7 +109,7 @@ def compile_graph(graph: Graph[Any], engine: Engine | str | None) -> Plan:
             f"graph '{graph.name}': {describe_node(node)} continues the context that comes with input '{name}', which "
             "has none when the graph is run by itself; use the graph in another (g.subgraph, g.loop, g.branch)"
         )
-    return replace(_plan(graph, name, gives_context=False), prefixes=find_prefixes(graph))
+    return replace(_plan(graph, name, gives_context=False), prefixes=find_prefixes(graph), speed=speed)
 
 
 def _plan(graph: Graph[Any], engine: str, *, gives_context: bool) -> Plan:
@@ -253,7 +257,7 @@ def _describe(plan: Plan) -> Iterator[str]:
             members = ", ".join(member.name for member in node.members)
             yield f"team {node.name}: {members}, {node.teamwork.layout}"
     yield f"calls foreseen: {', '.join(_calls(plan)) or 'none'}"
-    yield from _describe_forecast(plan.forecast())
+    yield from _describe_forecast(plan.forecast(), plan.speed)
 
 
 def _describe_nodes(graph: Graph[Any], indent: str) -> Iterator[str]:
@@ -270,12 +274,17 @@ def _describe_nodes(graph: Graph[Any], indent: str) -> Iterator[str]:
             yield from _describe_nodes(inner, indent + "    ")
 
 
-def _describe_forecast(told: Forecast) -> Iterator[str]:
+def _describe_forecast(told: Forecast, speed: Speed | None) -> Iterator[str]:
     usage = told.usage
     yield (
         f"tokens foreseen: about {usage.prefilled} prefilled and {usage.cached} cached, "
         f"at most {usage.generated} generated; critical path {usage.critical_path}"
     )
+    if speed is not None and usage.seconds:
+        yield (
+            f"seconds foreseen: at least {usage.seconds:.3g} without tools (the longest chain "
+            f"{speed.chain(usage):.3g}, all tokens {speed.work(usage):.3g}), at the speed measured on {speed.measured}"
+        )
     if usage.cost:
         yield f"cost foreseen: {usage.cost:g} for tools"
     if told.unforeseen:

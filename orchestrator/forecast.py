@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
+from ..engines.speed import Speed
 from ..errors import ToolError
 from ..tools import Tool, render
 from ..usage import Usage
@@ -29,6 +30,7 @@ class Forecast:
     """What a run is expected to use. Generations are taken at their `max_tokens`, loops at their bound.
 
     `nodes` are the written nodes of the graph by name. `unforeseen` says, a line each, what could not be foretold.
+    `usage.seconds` is 0 where the engine's speed is not known.
     """
 
     usage: Usage
@@ -36,14 +38,18 @@ class Forecast:
     unforeseen: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"usage": _counts(self.usage), "unforeseen": list(self.unforeseen)}
+        told: dict[str, Any] = {"usage": _counts(self.usage), "unforeseen": list(self.unforeseen)}
+        return {**told, "seconds": round(self.usage.seconds, 3)} if self.usage.seconds else told
 
 
-def forecast(graph: Graph[Any], values: Mapping[str, Any]) -> Forecast:
-    """What a run with these inputs is expected to use; inputs that are not given count as UNKNOWN."""
+def forecast(graph: Graph[Any], values: Mapping[str, Any], speed: Speed | None = None) -> Forecast:
+    """What a run with these inputs is expected to use; inputs that are not given count as UNKNOWN. At a known speed
+    that is also what it takes at least."""
     shared = {prefix.key: prefix for prefix in find_prefixes(graph)}
     teller = _Teller(shared)
     usage, nodes = teller.graph(graph, {name: size_of(value) for name, value in values.items()}, values)
+    if speed is not None:
+        usage = replace(usage, seconds=speed.seconds(usage))
     return Forecast(usage, nodes, tuple(dict.fromkeys(teller.unforeseen)))
 
 

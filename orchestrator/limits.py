@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 from anyio.lowlevel import RunVar
 
-from ..engines.roles import engines_in
+from ..engines.roles import engines_in, names_of
 from ..errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Limits:
 
     def check_engines(self, engine: Engine | None) -> None:
         """Raise InputError for a limit of an engine that the run has not."""
-        known = [one.name for one in engines_in(engine)] if engine is not None else []
+        known = names_of(engine) if engine is not None else []
         for name in self.engines:
             if name not in known:
                 raise InputError(

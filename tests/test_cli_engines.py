@@ -89,3 +89,19 @@ def test_what_cannot_be_checked_is_one_message(target: str, options: list[str], 
 
 def test_the_table_is_printed() -> None:
     assert plait("table").stdout == capability_table() + "\n"
+
+
+def test_what_was_measured_of_an_engine_gives_plans_their_seconds(tmp_path: Path) -> None:
+    file, script, graph = tmp_path / "speeds.json", tmp_path / "script.json", tmp_path / "graph.py"
+    script.write_text(json.dumps([{"text": "one two three four five", "latency": 0.01}] * 99))
+    graph.write_text('import plait\n\n@plait.graph\ndef asks(g):\n    return g.think("Why?", max_tokens=50)\n')
+    environment, name = {"PLAIT_SPEEDS": str(file)}, f"scripted:{script}"
+    done = plait("measure", name, "--threads", "2", "--tokens", "4", "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert (measured["engine"], measured["threads"]) == (name, 2)
+    explain = [COMMAND, "explain", str(graph), "--engine", name]
+    told = subprocess.run(explain, capture_output=True, text=True, timeout=120, env={**QUIET, **environment})
+    assert told.returncode == 0, told.stderr
+    assert "seconds foreseen: at least" in told.stdout
+    assert measured["measured"] in told.stdout
