@@ -15,10 +15,12 @@ started is known once the engine is entered:
 - `--constrained-json-disable-any-whitespace`: JSON is then compact whatever the backend.
 - `--incremental-streaming-output`: events of a stream then hold only what is new. `--enable-metrics`: for `counters`.
 
-A server of one's own is started with the latter four. SGLang takes log-probabilities after penalties, bias, grammar and
-temperature: where there are such, it is asked to read once more what it has said, for the model's own. Teams, `embed`,
-parallel splices, `shift`, Lark grammars, going on within a grammar and a repetition penalty (it applies it to less than
-plait means by it) are refused.
+A server of one's own is started with the latter four.
+
+Of forks that come at once SGLang would have each encode the whole context: they wait here until the first one has (see
+`prefixes`). It takes log-probabilities after penalties, bias, grammar and temperature: where there are such, it reads
+once more what it has said, for the model's own. Teams, `embed`, parallel splices, `shift`, Lark grammars, going
+on within a grammar and a repetition penalty (it applies it to less than plait means by it) are refused.
 """
 
 from __future__ import annotations
@@ -123,6 +125,18 @@ class SGLangEngine(ResentEngine):
         return cls(name, InProcessWire(name, directory, options or {}), sessions=sessions)
 
     @property
+    def url(self) -> str:
+        """The address of its server; empty in process."""
+        wire = self._sglang.wire
+        return wire.http.server.url if isinstance(wire, HttpWire) else ""
+
+    @property
+    def child(self) -> Child | None:
+        """The server of its own, if it has one."""
+        wire = self._sglang.wire
+        return wire.child if isinstance(wire, ChildWire) else None
+
+    @property
     def keys(self) -> Mapping[str, str]:
         """The key that its server is asked with, by its environment variable."""
         wire = self._sglang.wire
@@ -169,7 +183,8 @@ def _arguments(directory: Path, port: int) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {} if _has_gpu() else {"SGLANG_USE_CPU_ENGINE": "1"}
+    safe = {"PYTHONSAFEPATH": "1"}  # a folder here that is called like one of its packages is none of its business
+    return safe if _has_gpu() else {**safe, "SGLANG_USE_CPU_ENGINE": "1"}
 
 
 def _has_gpu() -> bool:

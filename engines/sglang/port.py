@@ -22,6 +22,7 @@ from ...errors import (
 )
 from ..base import Grammar, Message
 from ..port import Answer, Chance, Completion, Part
+from .prefixes import Prefixes
 from .request import Facts, Take, generate_fields, own_logprobs, read_scores, score_fields
 from .sessions import Sessions
 from .wire import Wire
@@ -39,6 +40,7 @@ class SGLangPort:
         self.facts = Facts()
         self._sessions = Sessions(wire) if sessions else None
         self._generate = self._sessions.generate if self._sessions is not None else wire.generate
+        self._prefixes = Prefixes()
         self._running: set[str] = set()
         self._eos: dict[int, str] = {}
 
@@ -103,14 +105,17 @@ class SGLangPort:
     async def _events(self, fields: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         """The events of an answer. Left early, or closed, it ends the request on the server."""
         rid = fields["rid"]
+        encoding = await self._prefixes.enter(tuple(fields["input_ids"]), fields.get("lora_path", ""))
         self._running.add(rid)
         ended = False
         try:
             async with aclosing(self._generate(fields)) as events:
                 async for event in events:
+                    self._prefixes.leave(encoding)
                     yield event
             ended = True
         finally:
+            self._prefixes.leave(encoding)
             self._running.discard(rid)
             if not ended:
                 await self._abort(rid)

@@ -7,7 +7,7 @@ prefix cache. Only fewer tokens travel.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 
 from ...errors import RequestError
+from .prefixes import alike
 from .wire import Wire
 
 KEPT = 256
@@ -101,17 +102,11 @@ class Sessions:
 
 def within(session: Session, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A request as it is sent in a session: after the one with which it has most tokens in common."""
-    tokens: list[int] = fields["input_ids"]
+    tokens = tuple(fields["input_ids"])
     found = [(alike(known, tokens), rid) for rid, known in session.known.items()]
     shared, rid = max(found, default=(0, ""))
     shared = min(shared, len(tokens) - 1)
     if shared < 1 or tokens[shared] == tokens[0]:  # of what goes on from another, SGLang drops a bos in front
         return {**fields, "session_params": {"id": session.id}}
     where = {"id": session.id, "rid": rid, "offset": shared}
-    return {**fields, "input_ids": tokens[shared:], "session_params": where}
-
-
-def alike(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = enumerate(zip(tokens, others, strict=False))
-    return next((index for index, (mine, theirs) in pairs if mine != theirs), min(len(tokens), len(others)))
+    return {**fields, "input_ids": list(tokens[shared:]), "session_params": where}

@@ -20,6 +20,7 @@ from plait.engines import Choice, Ebnf, JsonSchema, Lark, Member, Message, Regex
 from plait.engines.base import Grammar, HoldsKeys
 from plait.engines.sglang import Counters, SGLangEngine
 from plait.engines.sglang import sessions as sessions_module
+from plait.engines.sglang.prefixes import LEAST, Prefixes, alike
 from plait.engines.sglang.request import Facts, grammar_fields
 from plait.errors import (
     CapabilityError,
@@ -239,6 +240,52 @@ async def test_a_server_that_is_gone_is_named(stub: SGLangStub) -> None:
     await engine.aclose()
 
 
+# ---- prefixes
+
+
+def encoded(stub: SGLangStub) -> int:
+    """Prompt tokens that the server did not find in its cache, where it finds what has been encoded when asked."""
+    return sum(len(sent) - found for sent, found in zip(stub.sent, stub.found, strict=True))
+
+
+async def test_forks_that_come_at_once_encode_what_they_share_once(stub: SGLangStub) -> None:
+    prompt = "a context that is a good deal longer than what is worth waiting for, " * 3
+    async with SGLangEngine.at(stub.url) as engine:
+        context = await engine.start(prompt)
+        await context.samples(8, max_tokens=2, sampling=Sampling(temperature=1.0))
+    assert encoded(stub) == len(prompt) + 7
+
+
+async def test_prompts_that_share_little_do_not_wait() -> None:
+    prefixes = Prefixes()
+    first = await prefixes.enter(tuple(range(100)), "")
+    with anyio.fail_after(60):
+        await prefixes.enter((*range(LEAST), 7), "")
+        await prefixes.enter(tuple(range(100)), "another adapter")
+        await prefixes.enter((), "")
+    waits = anyio.Event()
+
+    async def fork() -> None:
+        await prefixes.enter(tuple(range(90)), "")
+        waits.set()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(fork)
+        await anyio.wait_all_tasks_blocked()
+        assert not waits.is_set()
+        prefixes.leave(first)
+        prefixes.leave(first)
+    assert waits.is_set()
+
+
+@given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
+def test_what_prompts_have_in_common_is_counted(tokens: list[int], others: list[int]) -> None:
+    count = alike(tuple(tokens), tuple(others))
+    assert tokens[:count] == others[:count]
+    assert tokens[count : count + 1] != others[count : count + 1] or count == len(tokens) == len(others)
+
+
 # ---- sessions
 
 
@@ -387,7 +434,8 @@ async def test_a_server_of_ones_own_lives_as_long_as_its_engine(checkpoint_folde
         context = await engine.start("hi")
         assert (await context.generate()).text == "you said hi"
         assert isinstance(engine, SGLangEngine)
-        url = engine.port.wire.http.server.url  # type: ignore[attr-defined]
+        url = engine.url
+        assert engine.child is not None
     with pytest.raises(ServerLostError):
         await SGLangEngine.at(url).start("hi")
 

@@ -31,7 +31,8 @@ def tokens_of(text: str) -> list[int]:
 class SGLangStub:
     """Serves in threads, on a free port of this machine.
 
-    `says` gives what follows a prompt; `requests` are the bodies that came by path, `sent` what they were restored to;
+    `says` gives what follows a prompt; `requests` are the bodies that came by path, `sent` what they were restored to,
+    of which it `found` so many in its cache;
     `hangs` keeps an answer from ending until it is aborted.
     """
 
@@ -41,6 +42,7 @@ class SGLangStub:
     adapters: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, Any]] = field(default_factory=list)
     sent: list[list[int]] = field(default_factory=list)
+    found: list[int] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     aborted: list[str] = field(default_factory=list)
     sessions: dict[str, dict[str, list[int]]] = field(default_factory=dict)
@@ -125,9 +127,10 @@ class SGLangStub:
             yield self._event(body, [], "x", [120], {"type": "abort", "message": fault, "status_code": 400})
             return
         prompt: list[int] = body["input_ids"]
-        cached = self._cached(prompt)
         with self._changed:
+            cached = self._cached(prompt)
             self.sent.append(prompt)
+            self.found.append(cached)
             self._changed.notify_all()
         if params["max_new_tokens"] == 0:
             yield self._event(body, prompt, "", [], {"type": "length", "length": 0}, cached)
