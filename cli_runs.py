@@ -1,8 +1,9 @@
-"""The commands on recorded runs: `plait runs`, `show`, `resume`, `fork`."""
+"""The commands on recorded runs: `plait runs`, `show`, `resume`, `fork`, `export`."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -111,6 +112,26 @@ def fork(
         found = opened.run(run)
         past = opened.fork(found.run, at=at, changes=dict(_pair(given) for given in changes or ()))
         _go_on(found, past, graph, engine, timeout, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def export(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids of runs, or their first letters; all, if none.")
+    ] = None,
+    graph: Annotated[str, typer.Option("--graph", help="Only runs of the graph or recipe of this name.")] = "",
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Runs that failed or were cut off, too.")] = False,
+    journal: JournalOption = None,
+) -> None:
+    """Write runs as chat data for training, a conversation a line: what the model did not write has weight 0."""
+    from .recipes.trajectories import export as lines_of
+
+    with the_journal(journal) as opened:
+        chosen = [opened.run(run) for run in runs] if runs else opened.runs()[::-1]
+        for run in chosen:
+            if (not graph or run.graph == graph) and (unfinished or run.state == "done"):
+                for line in lines_of(opened, run.run):
+                    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _go_on(run: RunRecord, past: Past, graph: str, engine: str, timeout: float, *, quiet: bool, as_json: bool) -> None:

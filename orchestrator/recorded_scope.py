@@ -132,7 +132,8 @@ class RecordedScope(Scope):
             self.check_budget()
             return await self.engine.start(prompt, adapter=adapter), None
 
-        return await self._made_by(fingerprint("start", prompt, adapter), None, make, playing(self.engine, adapter))
+        name, engine = fingerprint("start", prompt, adapter), playing(self.engine, adapter)
+        return await self._made_by(name, None, make, engine, said=prompt)
 
     async def extend(self, context: Context, prompt: Prompt) -> Context:
         async def make(below: Context | None, charge: object) -> Made:
@@ -140,7 +141,8 @@ class RecordedScope(Scope):
             self.check_budget()
             return await below.extend(prompt), None
 
-        return await self._made_by(fingerprint("extend", _origin(context).name, prompt), context, make)
+        name = fingerprint("extend", _origin(context).name, prompt)
+        return await self._made_by(name, context, make, said=prompt)
 
     async def prune(self, context: Context, start: int, stop: int, *, mode: Mode) -> Context:
         async def make(below: Context | None, charge: object) -> Made:
@@ -182,8 +184,13 @@ class RecordedScope(Scope):
 
         return cast(T, json.loads(await self._once("fact", fingerprint("fact", name), json.dumps, found)))
 
-    async def _made_by(self, name: str, parent: Context | None, make: Make, engine: Engine | None = None) -> Context:
-        """The context that an operation makes, or made when it was recorded, on the parent's engine or this one."""
+    async def _made_by(
+        self, name: str, parent: Context | None, make: Make, engine: Engine | None = None, *, said: Prompt = ""
+    ) -> Context:
+        """The context that an operation makes, or made when it was recorded, on the parent's engine or this one.
+
+        Messages that it takes stand in the record as they were `said`: their text alone is the chat template's.
+        """
         origin = Origin(name, _origin(parent) if parent is not None else None, make)
         before = parent.text if parent is not None else ""
 
@@ -199,9 +206,11 @@ class RecordedScope(Scope):
             made.append(real)
             text = real.text
             shared = len(before) if text.startswith(before) else 0
-            return json.dumps([real.length, shared, text[shared:], as_mapping(self.priced(real, real.usage))])
+            kept = [real.length, shared, text[shared:], as_mapping(self.priced(real, real.usage))]
+            messages = [] if isinstance(said, str) else [[[message.role, message.content] for message in said]]
+            return json.dumps(kept + messages)
 
-        length, shared, rest, usage = json.loads(await self._once("context", name, write, ask))
+        length, shared, rest, usage, *_ = json.loads(await self._once("context", name, write, ask))
         on = parent.engine if parent is not None else engine or self.engine
         context = RecordedContext(on, origin, length=length, text=before[:shared] + rest, usage=Usage(**usage))
         return self.keep(context, context.usage)

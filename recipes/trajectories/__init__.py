@@ -5,6 +5,7 @@ from __future__ import annotations
 from .annotate import annotate
 from .call_graph import CallGraph
 from .conversation import Conversation, parallel, serial
+from .export import export
 from .judging import Rate, rate, sopr, sowr
 from .trajectory import Step, Trajectory, read_trajectories
 
@@ -15,6 +16,7 @@ __all__ = [
     "Step",
     "Trajectory",
     "annotate",
+    "export",
     "parallel",
     "rate",
     "read_trajectories",
