@@ -20,6 +20,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import CapabilityError, CheckpointError, MissingExtraError
+from ...errors import CheckpointError, MissingExtraError
 from ..base import Capabilities
 from ..child import Child, free_port
 from ..http import Http
@@ -42,6 +43,8 @@ from .wire import STRUCTURED
 PYTHON = "PLAIT_VLLM_PYTHON"
 """The environment variable that names the Python of an environment with vLLM, for servers of one's own."""
 _SPACE = "VLLM_CPU_KVCACHE_SPACE"
+
+_AT = re.compile(r"(?:([^@]+?)@)?(https?://.*)", re.DOTALL)
 
 _CAN = replace(VLLM, adapters=False)
 """What it can do before its server has said whether it takes adapters."""
@@ -58,9 +61,9 @@ class VllmEngine(ResentEngine):
     def named(cls, argument: str, *, in_process: bool = False, **options: Any) -> VllmEngine:
         """From `http://HOST:PORT`, `MODEL@http://HOST:PORT` or a checkpoint's folder. Raises InputError,
         CheckpointError, MissingExtraError."""
-        model, _, url = argument.rpartition("@")
-        if url.startswith(("http://", "https://")):
-            return cls.at(url, **{"model": model, **options})
+        found = _AT.fullmatch(argument)
+        if found:
+            return cls.at(found[2], **{"model": found[1] or "", **options})
         return cls.in_process(argument, **options) if in_process else cls.server(argument, **options)
 
     @classmethod
@@ -153,9 +156,7 @@ class VllmEngine(ResentEngine):
         return self._port.child if isinstance(self._port, OwnServerPort) else None
 
     async def counters(self) -> Counters:
-        """What the server has counted since it started, for all who use it. Raises CapabilityError in process."""
-        if not isinstance(self._port, ServerPort):
-            raise CapabilityError(f"engine '{self.name}' runs in this process, which has no /metrics")
+        """What the server has counted since it started, for all who use it; or all engines in this process."""
         await self.connect()
         return await self._port.counters()
 

@@ -13,6 +13,7 @@ import anyio.to_thread
 from ...errors import CapabilityError, CheckpointError, EngineError, MissingExtraError
 from ..base import Message
 from ..port import Answer, Chance, Completion, End, Part
+from .counters import Counters
 from .wire import STRUCTURED, adapter_folder, chance, grammar_fields, sampling_fields, why_ended
 
 
@@ -98,6 +99,12 @@ class InProcessPort:
             raise CheckpointError(f"adapter '{name}' is no folder with an adapter_config.json")
         self._adapters.setdefault(known_as, LoRARequest(known_as, len(self._adapters) + 1, known_as))
         return known_as
+
+    async def counters(self) -> Counters:
+        """What all engines in this process have counted."""
+        from prometheus_client import generate_latest
+
+        return Counters.read(generate_latest().decode())
 
     async def aclose(self) -> None:
         llm, self._llm = self._llm, None

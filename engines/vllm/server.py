@@ -43,8 +43,7 @@ class ServerPort:
             known = ", ".join(model["id"] for model in own)
             raise UnknownModelError(self.http.server.said(f"has no model '{self.model}'; it has: {known}"))
         self.model = chosen["id"]
-        paths = self.http.field(await self.http.ask("GET", "/openapi.json"), "paths", dict)
-        self.adapters = len(own) < len(models) or "/v1/load_lora_adapter" in paths
+        self.adapters = len(own) < len(models) or "/v1/load_lora_adapter" in await self._paths()
         return int(chosen.get("max_model_len") or 0)
 
     async def encode(self, text: str, *, first: bool) -> list[int]:
@@ -130,6 +129,13 @@ class ServerPort:
 
     async def _models(self) -> list[Mapping[str, Any]]:
         return list(self.http.field(await self.http.ask("GET", "/v1/models"), "data", list))
+
+    async def _paths(self) -> Mapping[str, Any]:
+        """The routes that the server has, where it tells them."""
+        try:
+            return dict(self.http.field(await self.http.ask("GET", "/openapi.json"), "paths", dict))
+        except UnknownModelError:  # --disable-fastapi-docs
+            return {}
 
     def _fields(self, asked: Completion) -> dict[str, Any]:
         fields: dict[str, Any] = {

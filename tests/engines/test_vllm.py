@@ -65,6 +65,19 @@ async def test_it_is_opened_by_name(stub: VllmStub) -> None:
             pass
 
 
+def test_an_address_that_holds_a_key_is_refused_without_showing_it() -> None:
+    for name in (f"vllm:http://me:{KEY}@host:1", f"vllm:m@http://me:{KEY}@host:1", f"vllm:http://host:1?key={KEY}"):
+        with pytest.raises(errors.InputError, match="environment variable") as caught:
+            open_engine(name)
+        assert KEY not in str(caught.value)
+
+
+async def test_a_server_that_shows_no_routes_is_used_without_adapters(stub: VllmStub) -> None:
+    stub.shows_routes = False
+    async with VllmEngine.at(stub.url) as engine:
+        assert not engine.capabilities.adapters
+
+
 async def test_requests_say_all_of_a_sampling(stub: VllmStub) -> None:
     sampling = Sampling(
         temperature=0.7,

@@ -7,8 +7,10 @@ PLAIT_VLLM_PYTHON is the Python of an environment that has vLLM. One server runs
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import anyio
 import pytest
-from random_model import random_model
+from random_model import random_adapter, random_model
 
 import plait
 from plait.engines import Choice, Context, Engine, JsonSchema, Lark, Message, Regex, Sampling
@@ -39,6 +41,7 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"{PYTHON} names no Python with vLLM"),
 ]
 FLOAT32 = ("--dtype", "float32")
+ROOT = Path(plait.__file__).parent
 NEVER = 1200.0
 """Seconds that nothing here takes, on a machine however busy."""
 
@@ -158,8 +161,12 @@ async def test_a_pruned_context_is_sent_again_and_counts_what_that_cost(server: 
 
 async def _of_length(engine: Engine, length: int) -> Context:
     """A context of so many tokens."""
-    context = await engine.start("one two three " * length)
-    return await context.prune(length, context.length, mode="exact") if context.length > length else context
+    unit = (await engine.start("one two three ")).length
+    context = await engine.start("one two three " * (length // unit))
+    while context.length < length:
+        context = await context.extend(" ")  # one token
+    assert context.length == length
+    return context
 
 
 # ---- what it can do
@@ -180,8 +187,9 @@ async def test_scores_and_log_probabilities_are_those_of_the_local_engine(server
 
 
 async def test_grammars_hold(server: VllmEngine) -> None:
+    string = {"type": "string", "maxLength": 8}
     note = JsonSchema(
-        {"type": "object", "properties": {"note": {"type": "string", "maxLength": 8}}, "required": ["note"]}
+        {"type": "object", "properties": {"note": string}, "required": ["note"], "additionalProperties": False}
     )
     hot = Sampling(temperature=2.0)
     async with client(server) as engine:
@@ -303,3 +311,37 @@ async def test_it_passes_the_conformance_suite_on_a_random_model(tmp_path: Path)
         report = await check_engine(engine, seconds=NEVER)
     print(report.describe())
     assert report.ok, report.describe()
+
+
+def test_it_passes_the_conformance_suite_in_process(tmp_path: Path) -> None:
+    (tmp_path / "plait").symlink_to(ROOT, target_is_directory=True)
+    done = subprocess.run(
+        [os.environ[PYTHON], Path(__file__).with_name("vllm_in_process.py"), LocalEngine.EMBEDDED],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=NEVER,
+        check=True,
+    )
+    print(done.stdout)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["ok"]
+
+    async def local() -> list[int]:
+        async with LocalEngine.open(dtype="float32") as engine:
+            return list((await (await engine.start("What is 2 + 3?")).generate(max_tokens=24)).tokens)
+
+    assert said["tokens"] == anyio.run(local)
+
+
+async def test_an_adapter_says_what_it_says_on_the_local_engine(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path / "adapter")
+    async with LocalEngine.open(dtype="float32") as local, own(lora=True) as remote:
+        said = []
+        for engine in (local, remote):
+            plain = await (await engine.start("What is 2 + 3?")).generate(max_tokens=24)
+            adapted = await (await engine.start("What is 2 + 3?", adapter=str(adapter))).generate(max_tokens=24)
+            said.append((plain.tokens, adapted.tokens))
+    assert said[0] == said[1]
+    assert said[0][0] != said[0][1]

@@ -33,3 +33,16 @@ def random_model(directory: Path, *, seed: int = 0) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(LocalEngine.EMBEDDED / name, directory / name)
     return directory
+
+
+def random_adapter(directory: Path, *, seed: int = 0) -> Path:
+    """Write a LoRA adapter for the embedded model, of random weights, into the directory."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(LocalEngine.EMBEDDED, dtype=torch.float32)
+    config = LoraConfig(r=8, lora_alpha=32, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(model, config).save_pretrained(directory)
+    return directory

@@ -39,6 +39,7 @@ class VllmStub:
     tells_cached: bool = True
     gives_ids: bool = True
     loads_adapters: bool = False
+    shows_routes: bool = True
     hangs: bool = False
     faults: list[tuple[int, Any]] = field(default_factory=list)
     adapters: dict[str, str] = field(default_factory=dict)
@@ -178,7 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        self._give(200, self.serving.get(self.path))
+        there = self.path != "/openapi.json" or self.serving.shows_routes
+        self._give(200 if there else 404, self.serving.get(self.path))
 
     def do_POST(self) -> None:
         stub = self.serving
