@@ -170,7 +170,8 @@ class GrammarState(Protocol):
 class Capabilities:
     """What an engine can do. `grammars` holds the names of grammar classes above; `window` is in tokens, 0 = unknown.
 
-    `shared_prefix` says that forks of one context share K/V instead of encoding the prefix again.
+    `shared_prefix` says that forks of one context share K/V instead of encoding the prefix again; `grammar_states` that
+    a generation goes on within a grammar, from the state in which another left it.
     """
 
     streaming: bool = True
@@ -178,6 +179,7 @@ class Capabilities:
     shared_prefix: bool = False
     score: bool = False
     grammars: frozenset[str] = frozenset()
+    grammar_states: bool = False
     prune: frozenset[Mode] = frozenset()
     splice: frozenset[Mode] = frozenset()
     team: frozenset[Layout] = frozenset()
@@ -190,7 +192,8 @@ class Capabilities:
     def offered(self) -> tuple[str, ...]:
         """What is there, as nodes of a graph ask for it: `score`, `prune:exact`, `grammar:Regex`, …"""
         named = {"grammar": self.grammars, "prune": self.prune, "splice": self.splice, "team": self.team}
-        plain = ("streaming", "seeds", "shared_prefix", "score", "logprobs", "embed", "adapters", "window")
+        flags = ("streaming", "seeds", "shared_prefix", "score", "grammar_states", "logprobs", "embed", "adapters")
+        plain = (*flags, "window")
         options = [f"{name}:{option}" for name, options in named.items() for option in sorted(options)]
         return (*(name for name in plain if getattr(self, name)), *options)
 

@@ -18,6 +18,7 @@ LOCAL = Capabilities(
     shared_prefix=True,
     score=True,
     grammars=_EVERY_GRAMMAR,
+    grammar_states=True,
     prune=frozenset({"exact", "shift"}),
     splice=frozenset({"exact", "shift"}),
     team=_EVERY_LAYOUT,
@@ -29,6 +30,7 @@ TRANSFORMERS = replace(LOCAL, embed=False)
 SCRIPTED = Capabilities(
     shared_prefix=True,
     grammars=_EVERY_GRAMMAR,
+    grammar_states=True,
     prune=frozenset({"exact", "shift"}),
     splice=frozenset({"exact", "shift"}),
     team=_EVERY_LAYOUT,

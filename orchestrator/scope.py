@@ -168,9 +168,12 @@ class Scope:
         """Whether what happens is recorded, so that the run can be resumed."""
         return self._shared.recording is not None
 
-    def supported(self, grammar: Grammar) -> Grammar | None:
-        """The grammar, if the engine can hold a generation to it; else None, and the driver must read what comes."""
-        return grammar if type(grammar).__name__ in self.engine.capabilities.grammars else None
+    def supported(self, grammar: Grammar, *, in_pieces: bool = False) -> Grammar | None:
+        """The grammar, if the engine can hold a generation to it, or `in_pieces` several that go on from one another;
+        else None, and the driver must read what comes."""
+        can = self.engine.capabilities
+        held = type(grammar).__name__ in can.grammars and (can.grammar_states or not in_pieces)
+        return grammar if held else None
 
     # ---- contexts
 

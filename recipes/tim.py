@@ -72,7 +72,7 @@ def tim(
         findings = Findings()
         box = ToolBox([*own, recall_from(findings)]) if recall else own
         context = await scope.start(conversation("tim", task, tools=box.describe()))
-        held = scope.supported(grammar or JsonSchema(task_tree_schema(box.schemas())))
+        held = scope.supported(grammar or JsonSchema(task_tree_schema(box.schemas())), in_pieces=True)
         trace = Trace(scope, context, held, TaskTree(scope, findings))
         horizon, tries = Horizon(live, SubtaskBuffer(buffer), mode, minimum), 0
         async with calls_of(box, observation=0 if live else OBSERVATION, fresh=[RECALL]) as calls:

@@ -90,9 +90,9 @@ def _check(name: str, kind: str, grammar: Grammar, prompt: str, fits: Callable[[
 CHECKS += [_check(name, *rest) for name, rest in GRAMMARS.items()]
 
 
-@listed(CHECKS, "grammar goes on", needs=[f"grammar:{kind}" for kind in KINDS], optional=True)
+@listed(CHECKS, "grammar goes on", needs=["grammar_states"], silent=True)
 async def grammar_goes_on(trial: Trial) -> None:
-    """a generation cut short goes on under the state that it gave (servers that can't begin within a grammar refuse)"""
+    """a generation cut short goes on under the state that it gave"""
     kind = next((kind for kind in KINDS[1:] if trial.offers(f"grammar:{kind}")), KINDS[0])
     _, grammar, prompt, fits = GRAMMARS[f"grammar {kind}"]
     context = await trial.engine.start(prompt)

@@ -288,6 +288,16 @@ async def test_supported_says_what_the_engine_can_be_held_to() -> None:
     assert not await driven(drive).run("q", engine=ScriptedEngine([], capabilities=Capabilities()))
 
 
+async def test_a_grammar_is_held_over_pieces_only_where_one_can_be_gone_on_with() -> None:
+    async def drive(scope: Scope, question: str) -> list[bool]:
+        schema = JsonSchema({"type": "integer"})
+        return [scope.supported(schema, in_pieces=pieces) is schema for pieces in (False, True)]
+
+    assert await driven(drive).run("q", engine=ScriptedEngine([])) == [True, True]
+    whole = Capabilities(grammars=frozenset({"JsonSchema"}))
+    assert await driven(drive).run("q", engine=ScriptedEngine([], capabilities=whole)) == [True, False]
+
+
 async def test_a_driver_without_an_engine_is_told_so() -> None:
     async def drive(scope: Scope, question: str) -> str:
         await scope.start(question)
