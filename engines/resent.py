@@ -45,6 +45,8 @@ class ResentEngine:
         self._connected = False
         self._names: dict[int, str] = {}
         self._bos: tuple[int, ...] = ()
+        self._line: tuple[int, ...] = ()
+        """A line's end, where the tokenizer puts a blank in front of each text."""
 
     @property
     def name(self) -> str:
@@ -96,6 +98,9 @@ class ResentEngine:
             window = await self.port.connect()
             self._capabilities = replace(self._capabilities, window=window)
             self._bos = tuple(await self.port.encode("", first=True))
+            letter = await self.port.encode("a", first=False)
+            if await self.port.decode([*letter, *letter]) == "a a":
+                self._line = tuple(await self.port.encode("\n", first=False))
             self._connected = True
 
     def check_open(self) -> None:
@@ -123,8 +128,14 @@ class ResentEngine:
             added = await self._follow(conversation, said, prompt)
             opened = len(context.text) + len(added)
             conversation = Conversation(conversation.followed_by(said, prompt), opened)
-        tokens = tuple(await self.port.encode(added, first=False))
-        return context.longer(Piece(tokens, added), conversation=conversation)
+        return context.longer(Piece(await self.encode_more(added), added), conversation=conversation)
+
+    async def encode_more(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text that follows others, tokenised on its own, without a blank put in front of it: that is put
+        before a line's end then, which is taken off."""
+        after = tuple(await self.port.encode("\n" + text if self._line else text, first=False))
+        count = len(self._line)
+        return after[count:] if after[:count] == self._line else tuple(await self.port.encode(text, first=False))
 
     async def text_of(self, tokens: Sequence[int], after: Sequence[int] = ()) -> str:
         """The text that tokens add after others, whose last few are enough; without a bos in front."""

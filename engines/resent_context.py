@@ -170,7 +170,7 @@ class ResentContext:
         await engine.connect()
 
         async def score(continuation: str) -> float:
-            more = tuple(await engine.port.encode(continuation, first=False)) if continuation else ()
+            more = await engine.encode_more(continuation) if continuation else ()
             engine.check_length(len(tokens) + len(more))
             return await engine.port.score(tokens + more, len(tokens), adapter=self.adapter) if more else 0.0
 
@@ -183,7 +183,7 @@ class ResentContext:
         self, text: str, tokens: Sequence[int] = (), *, grammar: Grammar | GrammarState | None = None
     ) -> tuple[ResentContext, GrammarState | None]:
         await self._engine.connect()
-        ids = tuple(tokens) or tuple(await self._engine.port.encode(text, first=False))
+        ids = tuple(tokens) or await self._engine.encode_more(text)
         state = follow_served(grammar)
         longer = self.longer(Piece(ids, text), conversation=self.conversation)
         return longer, state.force(text) if state is not None else None

@@ -194,7 +194,7 @@ class ResentStream:
         for count in range(settled, len(tokens)):
             longer = await engine.text_of(tokens[settled : count + 1], (*before, *tokens[:settled]))
             if len(longer) > len(wanted):
-                instead = await engine.port.encode(wanted[len(reached) :], first=False)
+                instead = await engine.encode_more(wanted[len(reached) :])
                 return (*tokens[:count], *instead)
             if longer == wanted:
                 return tokens[: count + 1]

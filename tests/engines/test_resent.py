@@ -156,6 +156,28 @@ async def test_what_is_sent_is_cached_new_or_recomputed(make: Make) -> None:
     assert (again.usage.prefilled, again.usage.recomputed) == (0, 11)
 
 
+class BlankPort(FakePort):
+    """Its tokenizer puts a blank in front of each text, and takes one off, as sentencepiece's do."""
+
+    async def encode(self, text: str, *, first: bool) -> list[int]:
+        return [BOS] * first + (tokens_of(" " + text) if text else [])
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        return (await super().decode(tokens)).removeprefix(" ")
+
+
+async def test_no_blank_comes_between_texts() -> None:
+    port = BlankPort(tokens_of("xyz"))
+    engine = ResentEngine("fake:server", port, CAN)
+    context = await (await engine.start("01")).extend("23")
+    assert context.tokens == (BOS, *tokens_of(" 0123"))
+    assert context.text == await engine.text_of(context.tokens) == "0123"
+    out = await context.generate()
+    assert out.context.text == await engine.text_of(out.context.tokens) == "0123xyz"
+    await context.score(["45"])
+    assert (await context.recall("67"))[0].tokens == (BOS, *tokens_of(" 012367"))
+
+
 async def test_samples_share_what_the_first_encodes(make: Make) -> None:
     engine, port = make("cdef")
     context = await engine.start("0123456")
