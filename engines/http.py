@@ -12,6 +12,7 @@ import httpx
 
 from ..errors import AnswerError, EngineError, ServerLostError
 from .remote import Server, body_fault, fault_of, status_fault
+from .replicas import session_headers
 
 _FAULTS = (httpx.HTTPError, httpx.StreamError, anyio.ClosedResourceError, OSError)
 
@@ -31,7 +32,9 @@ class Http:
         """An answer's body."""
         fault: EngineError
         try:
-            response = await self._client().request(method, self.server.url + path, json=fields)
+            response = await self._client().request(
+                method, self.server.url + path, json=fields, headers=session_headers()
+            )
         except _FAULTS as error:
             fault = fault_of(error, self.server)
         else:
@@ -48,7 +51,8 @@ class Http:
         """The events of a stream, up to `[DONE]`. Closed early, it closes the connection."""
         fault: EngineError
         try:
-            async with self._client().stream("POST", self.server.url + path, json=fields) as response:
+            url, headers = self.server.url + path, session_headers()
+            async with self._client().stream("POST", url, json=fields, headers=headers) as response:
                 if response.status_code >= 400:
                     body = _body(await response.aread())
                     fault = status_fault(self.server, response.status_code, body, response.headers)

@@ -33,7 +33,7 @@ from .kinds import OPENAI as OFFERED
 from .openai_context import Held, OpenAIContext, estimate
 from .openai_wire import Asked, grammar_fields, sampling_fields, tool_fields
 from .remote import Server, fault_of
-from .replicas import Replicas
+from .replicas import Replicas, session_headers
 from .turns import Prefill, Turns, write_call
 
 OPENAI = "https://api.openai.com/v1"
@@ -211,7 +211,12 @@ class OpenAIEngine:
         fault: EngineError | None = None
         try:
             stream = await self._client(server).post(
-                path, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
+                path,
+                cast_to=object,
+                body=body,
+                options={"headers": session_headers()},
+                stream=True,
+                stream_cls=AsyncStream[object],
             )
             self.replicas.find(server)
             async for event in stream:

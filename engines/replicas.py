@@ -13,6 +13,15 @@ from .remote import Server
 AFFINITY: ContextVar[str] = ContextVar("plait_affinity", default="")
 """What the contexts begun here belong to. A run sets it to its id; a run that is resumed has the same."""
 
+SESSION = "X-Session-ID"
+"""The header that names a request's run, for routers which keep a session on one server."""
+
+
+def session_headers() -> dict[str, str]:
+    """Headers that say which run a request belongs to; none outside of runs."""
+    run = AFFINITY.get()
+    return {SESSION: run} if run else {}
+
 
 class Replicas:
     """Servers with the same model. Contexts of one affinity go to one of them, others to others (rendezvous hashing:

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 import stub_server
 from stub_server import Answer, Broken, Status, StubServer
+from vllm_stub import VllmStub
 
 import plait
 from plait.engines import Engine, open_engine
@@ -297,3 +298,21 @@ async def test_each_engine_of_a_run_has_its_price(stub: StubServer, tmp_path: Pa
             with pytest.raises(InputError, match="not for the run's engine 'openai:small@http"):
                 await build.run(engine=engine, budget=Budget(prices={"openai:stub": PRICE}))
     assert len(stub.requests) == 2
+
+
+# ---- for routers
+
+
+async def test_each_request_of_a_run_names_it_so_that_a_router_can_keep_it_on_one_server(stub: StubServer) -> None:
+    async with open_engine(f"openai:stub@{stub.url}") as engine:
+        run = await run_to_end(plait.graph(lambda g: g.subgraph(chain(), word="x"), name="outer"), engine)
+        await (await engine.start("x")).generate()
+    assert [headers.get("x-session-id") for headers in stub.headers] == [run.id] * 3 + [None]
+
+
+async def test_vllm_servers_are_told_the_run_too() -> None:
+    with VllmStub() as server:
+        async with open_engine(f"vllm:{server.url}") as engine:
+            run = await run_to_end(plait.graph(lambda g: g.think("Why?", max_tokens=3), name="why"), engine)
+            await (await engine.start("x")).generate(max_tokens=1)
+    assert server.sessions == [run.id, ""]

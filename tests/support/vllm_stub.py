@@ -45,6 +45,7 @@ class VllmStub:
     adapters: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
     left: int = 0
     running: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("prompt", "generation", "found"), 0))
@@ -191,6 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         with stub._changed:
             stub.requests.append(body)
             stub.keys.append(self.headers.get("authorization", ""))
+            stub.sessions.append(self.headers.get("x-session-id", ""))
         if stub.faults:
             self._give(*stub.faults.pop(0))
         elif why := stub.refusal(body):
