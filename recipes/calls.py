@@ -98,7 +98,6 @@ class Calls:
                 self._make(scope, call, key, pending)
             except (ToolError, UnknownNameError) as error:
                 pending.refuse(error)
-        self._by_id[call.id] = pending
         self._turn.append((call, key, pending))
 
     async def results(self, scope: Scope) -> list[Result]:
@@ -107,6 +106,7 @@ class Calls:
             start()
         self._late.clear()
         turn, self._turn, self._spare = self._turn, [], {}
+        self._by_id.update((call.id, pending) for call, _, pending in turn)
         outcomes = [await pending.wait() for _, _, pending in turn]
         for (_, key, pending), outcome in zip(turn, outcomes, strict=True):
             if outcome.error is not None and self._record.get(key) is pending:
@@ -118,11 +118,13 @@ class Calls:
 
     def rewind(self) -> None:
         """The turn is written again: what was begun in it is there for equal calls, whatever their tool."""
-        for _, key, pending in self._turn:
-            if self._late.pop(pending, None) is None:
+        for call, key, pending in self._turn:
+            if self._late.pop(pending, None) is not None:
+                self._made -= 1
+                self._record.pop(key, None)
+                pending.refuse(ToolError("it was never made: its turn was written again"))
+            elif not _references(call.arguments):
                 self._spare.setdefault(key, []).append(pending)
-            elif self._record.get(key) is pending:
-                del self._record[key]
         self._turn.clear()
 
     # ---- parts
@@ -170,11 +172,13 @@ class Calls:
             self._group.start_soon(pending.make, scope.begin_call(tool, call.arguments, known=known))
 
     def _earlier(self, tool: Tool, id_: str) -> _Pending:
-        if id_ not in self._by_id:
+        turn = {call.id: pending for call, _, pending in self._turn}
+        pending = turn.get(id_) or self._by_id.get(id_)
+        if pending is None:
             raise ToolArgumentError(
                 f"tool '{tool.name}' is to be given the result of call '{id_}', but no call before it has this id"
             )
-        return self._by_id[id_]
+        return pending
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..engines import GREEDY, Context, Generation, Grammar, Message, Prompt, Sampling
 from ..errors import CutError, FormatError
@@ -89,7 +89,6 @@ class _Talk:
     grammar: Grammar | None
     calls: Calls
     bounds: Bounds
-    ids: Ids = field(default_factory=Ids)
 
     async def turn(self, context: Context, title: str) -> tuple[Generation, Answer | GiveUp | None]:
         """One turn, and whether it ends the conversation. Its calls have begun. A turn that breaks the format is
@@ -109,7 +108,7 @@ class _Talk:
         force = self.form.force
         if not force:
             return None
-        parser = self.form.parser(self.ids)
+        parser = self.form.parser(Ids())
         context = await self.scope.extend(context, force)
         if isinstance(force, str):
             parser.feed(force)
@@ -132,7 +131,7 @@ class _Talk:
     async def _write(
         self, context: Context, title: str, sampling: Sampling
     ) -> tuple[Generation, Answer | GiveUp | None]:
-        parser = self.form.parser(self.ids)
+        parser = self.form.parser(Ids())
         end: Answer | GiveUp | None = None
         stream = self.scope.stream(
             context,

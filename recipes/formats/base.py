@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that a model has written. `id` pairs it with its result: no two calls of a conversation share one.
+    """A call that a model has written. `id` pairs it with its result: no two calls of a turn share one.
 
     `error` says what is wrong with a call that can't be read; its result then reads so.
     """
@@ -98,7 +98,7 @@ class Format:
         return None
 
     def parser(self, ids: Ids) -> Parser:
-        """A parser for one turn; `ids` are the conversation's."""
+        """A parser for one turn, which gives the calls these `ids`."""
         raise FormatError(f"format '{self.name}' has no parser")
 
     def write(self, results: Sequence[Result]) -> Prompt:

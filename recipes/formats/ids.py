@@ -1,4 +1,4 @@
-"""The ids by which calls and results are paired: no two of a conversation are equal, whatever a model writes."""
+"""The ids by which calls and results are paired: no two of a turn are equal, whatever a model writes."""
 
 from __future__ import annotations
 

@@ -286,6 +286,17 @@ async def test_a_task_tree_has_repeated_calls_answered_and_wrong_parameters_name
     assert "takes its arguments by name, as an object" in engine.prompts[-1]
 
 
+async def test_an_id_that_is_used_again_stands_for_the_latest_call() -> None:
+    def twice(source: int) -> str:
+        calls = [ToolCall("a", "good", {"number": source}), ToolCall("b", "good", {"number": {"$result": "a"}})]
+        return find_format("openai").say(calls)
+
+    engine = ScriptedEngine([twice(10), twice(100), find_format("openai").conclude("done")])
+    assert await in_format("openai", [good]).run("?", engine=engine) == "done"
+    assert '"tool_call_id":"b","content":"40"' in engine.prompts[1]
+    assert '"tool_call_id":"b","content":"400"' in engine.prompts[2]
+
+
 # ---- what the model is shown, and what is kept
 
 
@@ -350,6 +361,26 @@ async def test_a_broken_turn_is_written_again_and_its_calls_are_not_made_twice()
     assert (value, made) == ("done", [3, 4])
     assert engine.asked[1].sampling.temperature > 0
     assert notes(events).count("mended") == 1
+
+
+async def test_a_broken_turn_in_a_journaled_run_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """The call with effects was never made, and what waited for it gives up with it."""
+    made: list[int] = []
+
+    @plait.tool(name="pay")
+    async def pay(amount: int) -> int:
+        """Has effects."""
+        made.append(amount)
+        return amount
+
+    calls = [ToolCall("a", "pay", {"amount": 3}), ToolCall("b", "good", {"number": {"$result": "a"}})]
+    whole = find_format("openai").say(calls)
+    engine = ScriptedEngine([whole + "}", whole, find_format("openai").conclude("done")])
+    with anyio.fail_after(60):
+        graph = in_format("openai", [pay, good])
+        assert await graph.run("?", engine=engine, journal=tmp_path / "runs.db") == "done"
+    assert made == [3]
+    assert '"tool_call_id":"b","content":"6"' in engine.prompts[2]
 
 
 async def test_a_turn_that_stays_broken_or_is_cut_is_a_named_error() -> None:
