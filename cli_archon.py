@@ -1,4 +1,4 @@
-"""The commands on Archon's configurations: `plait archon check`."""
+"""The commands on techniques: `plait archon check`, `plait bench techniques`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli import app, print_result
+from .cli import JsonOption, _require, app, bench_app, print_result
 
 archon_app = typer.Typer(help="Look at Archon configurations.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(archon_app, name="archon")
@@ -30,3 +30,16 @@ def check(
         print_result(report.as_dict(), as_json, report.describe())
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+@bench_app.command("techniques")
+def bench_techniques(
+    count: Annotated[int, typer.Option(min=1, help="Tasks of each kind.")] = 100,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens that a technique may generate a task, about.")] = 600,
+    as_json: JsonOption = False,
+) -> None:
+    """Which technique is right most often for the same tokens, on embedded tasks; and how long layers take."""
+    _require("torch", "local")
+    from .benchmarks import techniques
+
+    techniques.main(count=count, tokens=tokens, as_json=as_json)

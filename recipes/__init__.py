@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import archon, techniques
 from .agent import agent
 from .apr import apr
 from .catalog import RECIPES, Recipe, find_recipe
@@ -20,6 +21,7 @@ __all__ = [
     "Recipe",
     "agent",
     "apr",
+    "archon",
     "as_graph",
     "countdown",
     "countdown_serial",
@@ -33,5 +35,6 @@ __all__ = [
     "run",
     "run_sync",
     "serial_search",
+    "techniques",
     "tim",
 ]

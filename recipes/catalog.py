@@ -17,6 +17,7 @@ from .group_think import group_think
 from .hogwild import hogwild
 from .hybrid_search import hybrid_search, serial_search
 from .multiverse import multiverse
+from .techniques.catalog import TECHNIQUES
 from .tim import tim
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ _RECIPES = (
         _without_tools(multiverse),
     ),
     Recipe("countdown_serial", "the same in one thread", "baseline", "24: 3 8 1", _without_tools(countdown_serial)),
+    *(Recipe(name, summary, source, _QUESTION, make) for name, summary, source, make in TECHNIQUES),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 

@@ -15,8 +15,10 @@ from .generate import Generate
 from .rank import Compare, Rank
 from .refine import Refine
 from .result import Result
-from .score import By, Certainty, Check, Checked, Judge, Reward
+from .score import By, ByStep, Certainty, Check, Checked, Judge, Reward
+from .searches import AdaptiveBranching, AStar, Beam, MonteCarlo, Particles, TreeOfThoughts
 from .selection import Agreement, Checklist
+from .spec_reason import SpecReason
 from .stage import Stage
 from .tree_search import TreeSearch
 from .unit_tests import ExecuteTests, JudgeTests, WriteTests
@@ -160,6 +162,189 @@ def debate(
 def searched(stage: TreeSearch, *, name: str = "") -> Graph[Result]:
     """A search over the steps of an answer, such as `searched(Beam(beams=2))`."""
     return chain([stage], name=name or stage.kind)
+
+
+def beam(
+    *,
+    beams: int = 3,
+    width: int = 3,
+    depth: int = 8,
+    expansions: int = 32,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """The best beginnings of an answer go on side by side, a step at a time (Snell et al., arXiv:2408.03314)."""
+    return searched(
+        Beam(
+            beams=beams,
+            width=width,
+            depth=depth,
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        )
+    )
+
+
+def step_greedy(
+    *,
+    width: int = 4,
+    depth: int = 8,
+    expansions: int = 32,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """At each step the best of a few goes on."""
+    return searched(
+        Beam(
+            beams=1,
+            width=width,
+            depth=depth,
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        ),
+        name="step_greedy",
+    )
+
+
+def tree_of_thoughts(
+    *,
+    first: Literal["breadth", "depth"] = "breadth",
+    keep: int = 3,
+    width: int = 3,
+    depth: int = 8,
+    expansions: int = 32,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """Steps judged level by level, or gone down into and back (Yao et al., arXiv:2305.10601)."""
+    return searched(
+        TreeOfThoughts(
+            first=first,
+            keep=keep,
+            width=width,
+            depth=depth,
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        )
+    )
+
+
+def a_star(
+    *,
+    width: int = 3,
+    depth: int = 8,
+    expansions: int = 32,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """A* over the beginnings of answers, with a process reward."""
+    return searched(
+        AStar(
+            width=width,
+            depth=depth,
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        )
+    )
+
+
+def mcts(
+    *,
+    width: int = 3,
+    explore: float = 1.4,
+    depth: int = 8,
+    expansions: int = 32,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """Monte Carlo tree search with PUCT over the steps of an answer."""
+    return searched(
+        MonteCarlo(
+            width=width,
+            explore=explore,
+            depth=depth,
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        )
+    )
+
+
+def particle_filter(
+    *,
+    particles: int = 4,
+    depth: int = 8,
+    expansions: int = 32,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """Particle filtering over the steps of answers (Puri et al., arXiv:2502.01618)."""
+    return searched(
+        Particles(
+            particles=particles,
+            depth=depth,
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        ),
+        name="particle_filter",
+    )
+
+
+def ab_mcts(
+    *,
+    expansions: int = 12,
+    temperature: float = 0.7,
+    value: ByStep = "judge",
+    model: str = "",
+    judge: str = "",
+) -> Graph[Result]:
+    """Whole answers, new ones or improved ones, as their scores say (Inoue et al., arXiv:2503.04412)."""
+    return searched(
+        AdaptiveBranching(
+            expansions=expansions,
+            temperature=temperature,
+            value=value,
+            model=model,
+            judge=judge,
+        )
+    )
+
+
+def spec_reason(
+    *, drafter: str = "", accept: int = 7, steps: int = 32, temperature: float = 0.0, model: str = ""
+) -> Graph[Result]:
+    """A small model's steps where the large one accepts them (Pan et al., arXiv:2504.07891)."""
+    stage = SpecReason(drafter=drafter, accept=accept, steps=steps, temperature=temperature, model=model)
+    return chain([stage], name="spec_reason")
 
 
 def scorer(by: By, model: str = "", keep: int = 0) -> Stage:

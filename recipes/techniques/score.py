@@ -139,6 +139,9 @@ class Checked(Stage):
 
 
 By: TypeAlias = Literal["judge", "reward", "certainty"]
+"""Who scores whole answers."""
+ByStep: TypeAlias = Literal["judge", "reward"]
+"""Who scores the beginnings of answers."""
 
 
 async def by_score(scope: Scope, given: Result, scorer: Scorer, keep: int) -> Result:

@@ -16,7 +16,7 @@ from .answers import answer_of
 from .expected import Expected
 from .generate import opening
 from .result import Candidate, Result
-from .score import By, Check, Checked, Judge, Reward, Scorer
+from .score import ByStep, Check, Checked, Judge, Reward, Scorer
 from .stage import Stage
 from .tree import ROOT, Thought, Tree
 
@@ -50,7 +50,7 @@ class TreeSearch(Stage):
     temperature: float = 0.7
     max_tokens: int = 256
     grammar: Grammar | None = None
-    value: By = "judge"
+    value: ByStep = "judge"
     judge: str = ""
     check: Check | None = None
 

@@ -8,7 +8,7 @@ from functools import partial
 from math import comb
 from typing import ClassVar
 
-from ...engines import Context
+from ...engines import Context, Stop
 from ...orchestrator import Scope
 from ..settings import at_least
 from .answers import answer_of, same_form
@@ -63,6 +63,7 @@ class AdaptiveVote(Stage):
     sure: float = 0.95
     temperature: float = 0.7
     answer: str = ""
+    stop: Sequence[Stop] = ()
 
     def __post_init__(self) -> None:
         at_least(1, samples=self.samples, batch=self.batch)
@@ -92,6 +93,7 @@ class AdaptiveVote(Stage):
             samples=self.samples,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
+            stop=self.stop,
         )
 
     async def _sample(self, scope: Scope, context: Context) -> Candidate:

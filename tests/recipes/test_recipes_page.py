@@ -16,7 +16,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_every_recipe_has_its_place() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") == 9
+    assert len(EXAMPLES) == PAGE.count("```python") == 10
     assert [name for name in RECIPES if name not in PAGE] == []
 
 
