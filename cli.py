@@ -502,6 +502,7 @@ from . import cli_engines as cli_engines  # noqa: E402
 from . import cli_eval as cli_eval  # noqa: E402
 from . import cli_memory as cli_memory  # noqa: E402
 from . import cli_runs as cli_runs  # noqa: E402
+from . import cli_search as cli_search  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -130,6 +130,19 @@ class Journal:
         )
         return _read_record(rows[0]) if rows else None
 
+    def spent(self, run: str) -> dict[str, float]:
+        """What an engine and tools really did for a run: without what it took from other runs of its cache scope."""
+        self._writer.flush()
+        query = (
+            "SELECT usage FROM records JOIN runs USING (run) WHERE run = ? AND sample >= 0 AND usage != '{}' "
+            "AND records.state != 'begun' AND (runs.cache = '' OR records.reuse != '' OR records.state != 'done')"
+        )
+        total: dict[str, float] = {}
+        for (usage,) in self._read(query, run):
+            for name, amount in json.loads(usage).items():
+                total[name] = total.get(name, 0.0) + amount
+        return total
+
     # ---- going on
 
     def resume(self, run: str) -> Past:
@@ -250,16 +263,16 @@ class Journal:
 
 def this_process() -> dict[str, Any]:
     """What tells this process from all others on this machine."""
-    return {"pid": os.getpid(), "started": _started(os.getpid())}
+    return {"pid": os.getpid(), "started": started(os.getpid())}
 
 
 def _check_stopped(run: RunRecord) -> None:
     pid = run.owner.get("pid")
-    if run.state == "begun" and pid and pid != os.getpid() and _started(pid) == run.owner.get("started") != "":
+    if run.state == "begun" and pid and pid != os.getpid() and started(pid) == run.owner.get("started") != "":
         raise JournalError(f"run {run.run} is still running in process {pid}; wait for it, or end that process")
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """When a process began, in ticks since the machine did; empty if there is none, or the system does not say."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -21,7 +21,7 @@ def load_graph(text: str) -> Graph[Any]:
     file, _, name = text.partition(":")
     if not Path(file).is_file():
         raise InputError(f"there is no file {file}; give FILE.py or FILE.py:GRAPH")
-    graphs = {key: value for key, value in vars(_imported(Path(file))).items() if isinstance(value, Graph)}
+    graphs = {key: value for key, value in vars(imported(Path(file))).items() if isinstance(value, Graph)}
     if name:
         if name not in graphs:
             raise InputError(f"{file} has no graph '{name}'; it has: {', '.join(graphs) or 'none'}")
@@ -33,7 +33,7 @@ def load_graph(text: str) -> Graph[Any]:
     return next(iter(graphs.values()))
 
 
-def _imported(file: Path) -> ModuleType:
+def imported(file: Path) -> ModuleType:
     """The file as a module of its own name, which stays known and finds what stands beside it, as imported ones do."""
     known = sys.modules.get(file.stem)
     own = known is None or getattr(known, "__file__", None) == str(file.absolute())

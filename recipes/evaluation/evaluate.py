@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,16 @@ async def evaluate(
     file: str | Path = "",
     journal: Journal | None = None,
     cache: str = "",
-    budget: Budget = UNBOUNDED,
+    budget: Budget | Callable[[], Budget] = UNBOUNDED,
+    ids: Collection[str] = (),
     report: Report = _silent,
 ) -> Evaluation:
-    """Run a graph on every item and score what it answers.
+    """Run a graph on every item, or on those of some ids, and score what it answers.
 
     An item that fails, in the run or in the scorer, is a recorded failure with score 0. With a `file` results are kept
     as they come: the same evaluation goes on from there, and items that failed are tried again. `journal` and `cache`
-    are the runs'; `budget` is each item's. Raises InputError, GraphError and CapabilityError before the first item.
+    are the runs'; `budget` is each item's, or is asked for it when the item begins. Raises InputError, GraphError and
+    CapabilityError before the first item.
     """
     if at_once < 1:
         raise InputError(f"at_once={at_once} items can't run side by side; use 1 or more")
@@ -57,7 +59,7 @@ async def evaluate(
         async with open_engine(engine) as opened:
             return await evaluate(
                 graph, dataset, scorer, engine=opened, seed=seed, at_once=at_once, file=file, journal=journal,
-                cache=cache, budget=budget, report=report,
+                cache=cache, budget=budget, ids=ids, report=report,
             )  # fmt: skip
     check_inputs(graph, [dataset.items[0].task])
     compile_graph(graph, engine)
@@ -67,27 +69,29 @@ async def evaluate(
     )  # fmt: skip
     kept = ResultFile(file, heading) if file else None
     known = {key: result for key, result in (kept.known if kept else {}).items() if not result.error}
+    items = [item for item in dataset if not ids or item.id in ids]
     limit = anyio.CapacityLimiter(at_once)
 
     async def one(item: Item) -> None:
         async with limit:
+            held = budget() if callable(budget) else budget
             result = await run_item(
-                graph, dataset, item, scorer, engine=engine, seed=seed, journal=journal, cache=cache, budget=budget
+                graph, dataset, item, scorer, engine=engine, seed=seed, journal=journal, cache=cache, budget=held
             )
             known[item.id] = result
             if kept is not None:
                 kept.add(result)
-            report(result, len(known), len(dataset))
+            report(result, len(known), len(items))
 
     try:
         async with anyio.create_task_group() as group:
-            for item in dataset:
+            for item in items:
                 if item.id not in known:
                     group.start_soon(one, item)
     finally:
         if kept is not None:
             kept.close()
-    return Evaluation(heading, tuple(known[item.id] for item in dataset))
+    return Evaluation(heading, tuple(known[item.id] for item in items))
 
 
 async def run_item(
