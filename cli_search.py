@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -22,7 +22,10 @@ MOST_HELD_OUT = 10
 """Candidates of a front that are tried on the held-out items."""
 
 SpaceArgument = Annotated[
-    str, typer.Argument(metavar="SPACE", help="archon, techniques, or FILE.py[:SPACE], a plait Space or a function of the data.")
+    str,
+    typer.Argument(
+        metavar="SPACE", help="archon, techniques, or FILE.py[:SPACE]: a Space, or a function from the data to one."
+    ),
 ]
 
 
@@ -30,22 +33,24 @@ SpaceArgument = Annotated[
 def search_(
     space: SpaceArgument,
     data: DataArgument,
-    budget: Annotated[str, typer.Option(help="What the search may spend: tokens, or tokens=N,seconds=N,calls=N,cost=N.")] = "",
+    budget: Annotated[str, typer.Option(help="What may be spent: tokens, or tokens=N,seconds=N,calls=N,cost=N.")] = "",
     engine: EngineOption = "local",
     scorer: ScorerOption = "",
     judge: JudgeOption = "",
     fields: FieldOption = None,
-    objectives: Annotated[str, typer.Option(help="Some of quality, tokens, critical_path, cost, with commas.")] = "quality",
+    objectives: Annotated[str, typer.Option(help="Some of quality, tokens, critical_path, cost.")] = "quality",
     optimiser: Annotated[str, typer.Option(help="tpe, gp, nsga2, random or greedy.")] = "tpe",
-    candidates: Annotated[int, typer.Option(min=0, help="Most candidates; 0 for as many as the budget allows.")] = 0,
-    most: Annotated[str, typer.Option(help="Leave out what is foreseen to use more an item, such as tokens=2000.")] = "",
-    keep: Annotated[int, typer.Option(min=0, help="Go on with one of so many after a part of the items; 0: with all.")] = 0,
+    candidates: Annotated[int, typer.Option(min=0, help="Most candidates; 0: as many as the budget allows.")] = 0,
+    most: Annotated[str, typer.Option(help="Leave out what is foreseen to use more an item: tokens=2000.")] = "",
+    keep: Annotated[int, typer.Option(min=0, help="After a part of the items go on with one of so many.")] = 0,
     count: Annotated[int, typer.Option(min=0, help="Only the first so many items; 0 for all.")] = 0,
     dev: Annotated[float, typer.Option(help="Share of the items that the search sees.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the split, the sampler and the runs.")] = 0,
     at_once: Annotated[int, typer.Option(min=1, help="Items that run side by side.")] = 8,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study; the same command goes on from it.")] = Path("study"),
-    storage: Annotated[str, typer.Option(help="URL of the study's database, such as PostgreSQL's; else a file in --out.")] = "",
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study; the command goes on from it.")] = Path(
+        "study"
+    ),
+    storage: Annotated[str, typer.Option(help="URL of a database, as PostgreSQL's; else a file in --out.")] = "",
     warm: Annotated[list[Path] | None, typer.Option("--warm", help="Folder of an earlier study to learn from.")] = None,
     share: Annotated[bool, typer.Option("--share/--no-share", help="Let candidates share node results.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
@@ -67,9 +72,14 @@ def search_(
     seen, unseen = dataset.split(share=dev, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(
-        budget=read_budget(budget), candidates=candidates, most=_amounts(most), keep=keep, shared=share, at_once=at_once,
+        budget=read_budget(budget),
+        candidates=candidates,
+        most=_amounts(most),
+        keep=keep,
+        shared=share,
+        at_once=at_once,
         seed=seed,
-    )  # fmt: skip
+    )
     study = Study(
         find_space(space, dataset),
         storage=storage or out / "study.db",
@@ -92,7 +102,14 @@ def search_(
                 if workers == 1 or worker:
                     shown = _silent if quiet else _show
                     await search(
-                        study, seen, found, engine=opened, journal=journal, folder=out / "items", plan=plan, report=shown
+                        study,
+                        seen,
+                        found,
+                        engine=opened,
+                        journal=journal,
+                        folder=out / "items",
+                        plan=plan,
+                        report=shown,
                     )
                 if worker:
                     return []
@@ -126,7 +143,9 @@ def space_(
     lines = [f"space {found.name}"]
     lines += [f"  {name}: {text}" for name, text in told["dimensions"].items()]
     lines += [f"  rule: {text}" for text in told["rules"]]
-    lines += [f"candidates: {told['candidates']}"] + [f"compiled: {told['compiled']}"] * compiles
+    lines += [f"candidates: {told['candidates']}"]
+    if compiles:
+        lines.append(f"compiled: {told['compiled']}")
     if space == "archon":
         told["readings"] = [{"text": one.text, "count": one.count} for one in readings()]
         lines += ["", *(f"{one['count']:>9,}  {one['text']}" for one in told["readings"])]

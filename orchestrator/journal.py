@@ -134,12 +134,14 @@ class Journal:
         """What an engine and tools really did for a run: without what it took from other runs of its cache scope."""
         self._writer.flush()
         query = (
-            "SELECT usage FROM records JOIN runs USING (run) WHERE run = ? AND sample >= 0 AND usage != '{}' "
-            "AND records.state != 'begun' AND (runs.cache = '' OR records.reuse != '' OR records.state != 'done')"
+            "SELECT kind, value, usage FROM records JOIN runs USING (run) WHERE run = ? AND sample >= 0 "
+            "AND state NOT IN ('begun', 'void') "
+            "AND (runs.cache = '' OR reuse != '' OR state != 'done' OR kind = 'context')"
         )
         total: dict[str, float] = {}
-        for (usage,) in self._read(query, run):
-            for name, amount in json.loads(usage).items():
+        for kind, value, usage in self._read(query, run):
+            used = json.loads(value)[-1] if kind == "context" and value[:1] == "[" else json.loads(usage)
+            for name, amount in used.items() if isinstance(used, dict) else ():
                 total[name] = total.get(name, 0.0) + amount
         return total
 

@@ -55,6 +55,7 @@ def countdown_dataset(count: int = COUNT) -> Dataset:
         scorer="countdown",
         instructions=render("countdown_serial"),
         answer=PATH_PATTERN,
+        stop=("</ret>",),
     )
 
 
@@ -71,6 +72,7 @@ def queries_dataset(count: int = COUNT) -> Dataset:
         scorer="exact",
         instructions=render("hybrid_search"),
         answer=QUERIES_PATTERN,
+        stop=("<|end_search_queries|>",),
     )
 
 

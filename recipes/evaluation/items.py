@@ -35,7 +35,7 @@ class Dataset:
 
     `scorer` names how answers are judged unless the caller says otherwise. `instructions` is a system message for
     techniques that bring none of their own, `answer` a pattern of where the answer stands in a text (its first group),
-    `tools` are those that a recipe needs here.
+    `stop` texts after which nothing is needed, `tools` are those that a recipe needs here.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Dataset:
     scorer: str = "exact"
     instructions: str = ""
     answer: str = ""
+    stop: tuple[str, ...] = ()
     tools: Sequence[Tool] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -150,7 +150,9 @@ def read_outcomes(path: Path, study: str = "search") -> list[Outcome]:
     from sqlalchemy import text
 
     with _connect(f"sqlite:///{path}").connect() as connection:
-        found = connection.execute(text("SELECT about FROM plait_studies WHERE study = :study"), {"study": study}).scalar()
+        found = connection.execute(
+            text("SELECT about FROM plait_studies WHERE study = :study"), {"study": study}
+        ).scalar()
     if found is None:
         raise InputError(f"{path} holds no study '{study}'")
     claims = Claims(f"sqlite:///{path}", study, found)
@@ -184,10 +186,14 @@ def _connect(url: str) -> Engine:
         options["poolclass"] = StaticPool
     try:
         database = create_engine(url, **options)
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            with database.connect() as connection:
+                connection.execute(text("PRAGMA journal_mode = WAL"))  # for all who open the file: workers don't block
         with database.begin() as connection:
             for statement in _TABLES.split(";"):
                 connection.execute(text(statement))
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, OSError) as error:
         raise DataError(f"the study's database {url} can't be opened: {str(error).splitlines()[0]}") from error
     return database
 

@@ -14,9 +14,7 @@ from .search import HeldOut
 
 def dev_table(outcomes: Sequence[Outcome], most: int = 12) -> str:
     """The best candidates on the dev items, by quality; those that were left out are counted by what became of them."""
-    done = sorted(
-        (outcome for outcome in outcomes if outcome.state == "done"), key=lambda one: -one.values["quality"]
-    )
+    done = sorted((outcome for outcome in outcomes if outcome.state == "done"), key=lambda one: -one.values["quality"])
     rows = [
         [
             shown(outcome), f"{outcome.values['quality']:.1%}", f"{outcome.values['tokens']:.0f}",
@@ -45,9 +43,14 @@ def shown(outcome: Outcome) -> str:
     return " ".join(f"{name}={value}" for name, value in outcome.point.items())
 
 
-def draw_front(outcomes: Sequence[Outcome], front: Sequence[Outcome], folder: Path, *, across: str = "tokens") -> list[Path]:
+def draw_front(
+    outcomes: Sequence[Outcome], front: Sequence[Outcome], folder: Path, *, across: str = "tokens"
+) -> list[Path]:
     """The candidates by quality and by what they use, the front as a line: pareto.png and pareto.html."""
-    return [_draw_png(outcomes, front, folder / "pareto.png", across), _draw_html(outcomes, front, folder / "pareto.html", across)]
+    return [
+        _draw_png(outcomes, front, folder / "pareto.png", across),
+        _draw_html(outcomes, front, folder / "pareto.html", across),
+    ]
 
 
 def _draw_png(outcomes: Sequence[Outcome], front: Sequence[Outcome], path: Path, across: str) -> Path:
@@ -59,7 +62,13 @@ def _draw_png(outcomes: Sequence[Outcome], front: Sequence[Outcome], path: Path,
     axes = figure.subplots()
     done = [outcome for outcome in outcomes if outcome.state == "done"]
     axes.scatter(*_ends(done, across), color="#9aa5b1", s=18, label="candidates")
-    axes.plot(*_ends(_rising(front, across), across), color="#0b6e99", marker="o", drawstyle="steps-post", label="Pareto front")
+    axes.plot(
+        *_ends(_rising(front, across), across),
+        color="#0b6e99",
+        marker="o",
+        drawstyle="steps-post",
+        label="Pareto front",
+    )
     axes.set_xlabel(across.replace("_", " ") + " an item")
     axes.set_ylabel("score on the dev items")
     axes.legend(frameon=False)

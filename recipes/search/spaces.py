@@ -24,7 +24,7 @@ def techniques_space(dataset: Dataset, *, most_samples: int = 10) -> Space:
 
     def architecture(point: Point) -> list[dict[str, Any]]:
         prompt = {"prompt": dataset.instructions} if dataset.instructions else {}
-        generate = {"component": "generate", "max_tokens": 256, **prompt}
+        generate = {"component": "generate", "max_tokens": 256, "stop": list(dataset.stop), **prompt}
         if point["technique"] == "greedy":
             return [{**generate, "samples": 1, "temperature": 0.0}]
         generate |= {"samples": point["samples"], "temperature": point["temperature"]}

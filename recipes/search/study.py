@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -167,8 +168,12 @@ class Study:
     def _propose(self, point: Point) -> Outcome | None:
         if self.claims.find(key_of(point)) is not None:
             return None
-        self._study.enqueue_trial(self._parameters(point))
-        return self._claim(self._study.ask())
+        sampler = self._study.sampler  # no queue of the storage's: two workers can be given one trial of it
+        self._study.sampler = _fixed(self._parameters(point), sampler)
+        try:
+            return self._claim(self._study.ask())
+        finally:
+            self._study.sampler = sampler
 
     def _near(self, point: Point) -> Outcome | None:
         """The free point nearest to one that is taken or breaks a rule: samplers propose the best again and again."""
@@ -265,6 +270,15 @@ def _sampler(optimiser: str, seed: int) -> Any:
         case "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _fixed(parameters: dict[str, Any], sampler: Any) -> Any:
+    """A sampler that draws one point."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.PartialFixedSampler(parameters, sampler)
 
 
 def _open(url: str, name: str, objectives: Sequence[str], sampler: Any) -> optuna.Study:
