@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -160,7 +161,8 @@ def read_budget(text: str) -> Budget:
     unknown = set(amounts) - {"tokens", "seconds", "calls", "cost"}
     if unknown:
         raise InputError(f"a budget has no '{min(unknown)}'; write some of tokens=N,seconds=N,calls=N,cost=N")
-    return Budget(**amounts)
+    given = {"tokens": math.inf, "seconds": math.inf, "calls": math.inf, "cost": math.inf, **amounts}
+    return Budget(tokens=given["tokens"], seconds=given["seconds"], calls=given["calls"], cost=given["cost"])
 
 
 def _amounts(text: str) -> dict[str, float]:

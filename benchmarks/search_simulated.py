@@ -36,7 +36,7 @@ def quality(point: Mapping[str, Any], tilt: Sequence[float] = (1.0, 1.0, 1.0, 1.
     judged = 0.03 * point["ranked"] + (0.01 if point["ranked"] and layers > 1 else 0.0)
     crowded = -0.0006 * max(0, generators * samples - 12)
     parts = (drawn, deep + wide, judged, LAST.get(point["last"], 0.0))
-    return 0.5 + crowded + sum(stretch * part for stretch, part in zip(tilt, parts, strict=True))
+    return float(0.5 + crowded + sum(stretch * part for stretch, part in zip(tilt, parts, strict=True)))
 
 
 def measured(point: Mapping[str, Any], expected: float, seed: int) -> float:

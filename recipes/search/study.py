@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Objective: TypeAlias = Literal["quality", "tokens", "critical_path", "cost"]
 Optimiser: TypeAlias = Literal["tpe", "gp", "nsga2", "random", "greedy"]
 
-DIRECTIONS: Mapping[str, str] = {
+DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
     "quality": "maximize", "tokens": "minimize", "critical_path": "minimize", "cost": "minimize",
 }  # fmt: skip
 IN_MEMORY = "sqlite://"
