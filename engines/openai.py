@@ -24,7 +24,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import anyio
-from openai import AsyncOpenAI, AsyncStream, Timeout
+from openai import AsyncOpenAI, AsyncStream, Omit, Timeout
 
 from ..errors import CapabilityError, EngineClosedError, EngineError, InputError, ServerLostError
 from ..usage import Usage
@@ -156,7 +156,7 @@ class OpenAIEngine:
         self.check_open()
         server = self.replicas.servers[0]
         try:
-            return [model.id async for model in self._client(server).models.list()]
+            return [model.id async for model in self._client(server).models.list(extra_headers=_headers(server))]
         except Exception as error:
             fault = self._fault(error, server)
         raise fault
@@ -214,7 +214,7 @@ class OpenAIEngine:
                 path,
                 cast_to=object,
                 body=body,
-                options={"headers": session_headers()},
+                options={"headers": _headers(server)},
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
@@ -250,6 +250,11 @@ class OpenAIEngine:
         if isinstance(fault, ServerLostError):
             self.replicas.lose(server)
         return fault
+
+
+def _headers(server: Server) -> dict[str, str | Omit]:
+    """What goes beside the client's own headers: the run, for routers; where there is no key, that none is sent."""
+    return {**session_headers(), **({} if server.key else {"Authorization": Omit()})}
 
 
 def _with_path(url: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import AnswerError, EngineError, FilteredError, ServerFaultError, ServerLostError
 from ..usage import Usage
 from .base import Chunk, Finish, Generation
-from .openai_wire import Asked, Take, shares
+from .openai_wire import CUT, ENDED, Asked, Take, shares
 from .remote import Counts, Server
 from .served import ServedGrammar
 from .turns import ToolCall, read_calls
@@ -165,10 +165,10 @@ class Request:
         if not take.ended:
             self._context.engine.replicas.lose(server)
             raise ServerLostError(server.said("broke off its answer: the stream ended before its end"))
-        if not take.stop and take.finish not in ("stop", "length", "tool_calls", "function_call"):
+        if not take.stop and take.finish not in ENDED | CUT:
             raise ServerFaultError(server.said(f"broke off its answer: it finished with '{take.finish}'"))
         state = self._asked.grammar
-        if state is not None and take.finish == "stop":
+        if state is not None and take.finish in ENDED and not take.called:
             state.force(take.text).check(f"engine '{self._context.engine.name}'")
 
     def _final_counts(self) -> Counts:
@@ -196,7 +196,7 @@ class Request:
     def _finish(self, take: Take, counts: Counts, state: ServedGrammar | None) -> Finish:
         if take.stop:
             return "stop"
-        if take.finish == "length":
+        if take.finish in CUT:
             cut = len(self._takes) == 1 and self._counts is not None and counts.generated < self._asked.max_tokens
             return "window" if cut else "length"
-        return "grammar" if state is not None and take.finish == "stop" else "eos"
+        return "grammar" if state is not None and state.complete else "eos"

@@ -14,6 +14,9 @@ from .turns import write_call
 
 NO_ID = -1
 """The id of a token of which a server gives only the text."""
+ENDED = frozenset({"stop", "eos", "end_turn", "tool_calls", "function_call"})
+CUT = frozenset({"length", "max_tokens", "model_length"})
+"""Reasons for an answer's end, as servers name them: the model's own, and a bound."""
 VALUE = "value"
 """The property under which a choice, or JSON that is no object, is asked for: strict servers want an object."""
 
@@ -161,6 +164,11 @@ class Take:
     @property
     def ended(self) -> bool:
         return bool(self.finish or self.stop)
+
+    @property
+    def called(self) -> bool:
+        """Whether it calls tools; it is then under no grammar."""
+        return bool(self._calls)
 
     def feed(self, choice: Mapping[str, Any]) -> str:
         """Take in a part; gives the text that is new. Raises what comes of a part that is not of the protocol."""

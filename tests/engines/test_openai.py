@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from stub_server import Answer, Status, StubServer
 
 import plait
 from plait.engines import Choice, JsonSchema, Message, Regex, Sampling, Teamwork, open_engine
+from plait.engines.cassette import CassetteEngine
 from plait.engines.openai import OpenAIEngine
 from plait.engines.turns import ToolCall, read_calls
 from plait.errors import (
@@ -243,6 +245,16 @@ async def test_the_window_ends_it_where_the_server_says_less_than_was_asked(
     assert (await (await engine.start(HI)).generate(max_tokens=9)).finish == "window"
 
 
+@pytest.mark.parametrize(
+    ("reason", "finish"), [("eos", "eos"), ("end_turn", "eos"), ("model_length", "window"), ("max_tokens", "window")]
+)
+async def test_servers_name_the_end_in_many_ways(
+    stub: StubServer, engine: OpenAIEngine, reason: str, finish: str
+) -> None:
+    stub.next = [Answer("a b", finish=reason)]
+    assert (await (await engine.start(HI)).generate()).finish == finish
+
+
 # ---- grammars
 
 PAIR = {
@@ -375,6 +387,13 @@ async def test_a_result_without_a_call_is_refused(engine: OpenAIEngine) -> None:
         await context.generate()
 
 
+async def test_a_call_may_stand_in_place_of_a_typed_answer(stub: StubServer) -> None:
+    stub.next = [Answer(calls=[("population", '{"country": "Peru"}')])]
+    async with opened(stub, tools=[population]) as engine:
+        said = await (await engine.start(HI)).generate(grammar=JsonSchema(PAIR))
+    assert (said.finish, len(read_calls(said.text))) == ("eos", 1)
+
+
 # ---- samples and usage
 
 
@@ -443,6 +462,18 @@ async def test_a_context_is_recalled_from_its_text(stub: StubServer, engine: Ope
     assert state is not None
     assert state.complete
     assert stub.requests == []
+
+
+async def test_a_cassette_answers_in_place_of_the_server(stub: StubServer, tmp_path: Path) -> None:
+    async def ask(engine: CassetteEngine) -> list[str]:
+        async with engine:
+            first = await (await engine.start(HI)).generate()
+            again = await (await first.context.extend([Message("user", "and now?")])).generate()
+            return [first.text, again.text]
+
+    said = await ask(CassetteEngine.record(opened(stub), tmp_path / "tape.jsonl"))
+    assert await ask(CassetteEngine.replay(tmp_path / "tape.jsonl")) == said
+    assert len(stub.requests) == 2
 
 
 async def test_its_models_are_listed(engine: OpenAIEngine) -> None:

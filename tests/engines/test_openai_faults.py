@@ -232,6 +232,7 @@ async def test_the_key_of_openai_goes_nowhere_else(stub: StubServer, monkeypatch
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     async with OpenAIEngine("stub", url=stub.url) as engine:
         await (await engine.start(HI)).generate()
+    assert "authorization" not in stub.headers[0]
     assert KEY not in repr(stub.headers)
     assert "org-1" not in repr(stub.headers)
 
