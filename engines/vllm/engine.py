@@ -151,6 +151,12 @@ class VllmEngine(ResentEngine):
         return self._port.http.server.url if isinstance(self._port, ServerPort) else ""
 
     @property
+    def keys(self) -> Mapping[str, str]:
+        """The key that its server is asked with, by its environment variable."""
+        server = self._port.http.server if isinstance(self._port, ServerPort) else None
+        return {server.variable: server.key} if server is not None and server.key else {}
+
+    @property
     def child(self) -> Child | None:
         """The server of one's own, where there is one."""
         return self._port.child if isinstance(self._port, OwnServerPort) else None

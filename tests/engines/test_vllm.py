@@ -17,6 +17,7 @@ from vllm_stub import NAME, VllmStub
 import plait
 from plait import errors
 from plait.engines import Choice, Ebnf, JsonSchema, Lark, Message, Regex, Sampling, open_engine
+from plait.engines.base import HoldsKeys
 from plait.engines.conformance import check_engine
 from plait.engines.vllm import Counters, VllmEngine
 from plait.engines.vllm.engine import PYTHON
@@ -63,6 +64,13 @@ async def test_it_is_opened_by_name(stub: VllmStub) -> None:
     with pytest.raises(errors.UnknownModelError, match="it has: stub"):
         async with open_engine(f"vllm:other@{stub.url}"):
             pass
+
+
+def test_a_run_is_told_of_its_key_to_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_VARIABLE", KEY)
+    engine = VllmEngine.at("http://127.0.0.1:1", key="A_VARIABLE")
+    assert isinstance(engine, HoldsKeys)
+    assert engine.keys == {"A_VARIABLE": KEY}
 
 
 def test_an_address_that_holds_a_key_is_refused_without_showing_it() -> None:
