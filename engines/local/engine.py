@@ -178,6 +178,13 @@ class LocalEngine:
     def capabilities(self) -> Capabilities:
         return replace(LOCAL, embed=isinstance(self.decoder, StatefulModel), window=self._window)
 
+    @property
+    def chat_template(self) -> str:
+        return self._template.source
+
+    def prefix(self, text: str, tokens: int) -> int:
+        return self.tokenizer.prefix(text, tokens)
+
     def stats(self) -> EngineStats:
         """A snapshot; cheap, from any thread."""
         loop = self._loop
