@@ -41,6 +41,8 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"{PYTHON} names no Python with vLLM"),
 ]
 FLOAT32 = ("--dtype", "float32")
+ENDLESS = Sampling(logit_bias={1: -100.0})
+"""Does not end by itself."""
 ROOT = Path(plait.__file__).parent
 NEVER = 1200.0
 """Seconds that nothing here takes, on a machine however busy."""
@@ -212,14 +214,22 @@ async def test_a_window_that_is_full_is_named(server: VllmEngine) -> None:
             await context.extend("one two three four")
 
 
+async def test_a_recipe_finds_the_same_answers(server: VllmEngine) -> None:
+    """TIM writes freely here, since a server begins a grammar with each request."""
+    asked = ["Which country has more people, Chile or Bolivia?", "How many people do Chile and Bolivia have together?"]
+    tim = plait.recipes.tim(mode="exact")
+    async with LocalEngine.open(dtype="float32") as local, client(server) as remote:
+        here, there = [[await tim.run(question, engine=engine) for question in asked] for engine in (local, remote)]
+    assert here == there == ["Chile", "32018161"]
+
+
 # ---- 4: cancelled, killed, resumed
 
 
 async def test_a_cancelled_generation_ends_on_the_server(server: VllmEngine) -> None:
     async with client(server) as engine:
         context = await engine.start("one two three")
-        sampling = Sampling(logit_bias={1: -100.0})  # it does not end by itself
-        async with context.stream(max_tokens=2000, sampling=sampling) as stream:
+        async with context.stream(max_tokens=1500, sampling=ENDLESS) as stream:
             async for _ in stream:
                 if (await engine.counters()).running == 1:
                     break
@@ -240,7 +250,7 @@ async def _until_running(engine: VllmEngine, count: int) -> None:
 async def test_a_cancelled_run_ends_on_the_server(server: VllmEngine) -> None:
     @plait.graph
     def build(g: plait.Builder) -> str:
-        return g.think("one two three", max_tokens=2000, stop=["\x00"])
+        return g.think("one two three", max_tokens=1500, sampling=ENDLESS)
 
     async with client(server) as engine:
         async with anyio.create_task_group() as group:
@@ -259,11 +269,11 @@ def chain(g: plait.Builder) -> list[str]:
     """Three thoughts, each of which goes on from the one before."""
     first = g.think("What is 2 + 3?", name="first", max_tokens=8)
     second = g.think("And what is that plus 4?", after=first, name="second", max_tokens=8)
-    third = g.think("And then?", after=second, name="third", max_tokens=400, stop=["\x00"])
+    third = g.think("And then?", after=second, name="third", max_tokens=400, sampling=ENDLESS)
     return [first, second, third]
 
 
-async def test_a_killed_server_is_named_and_the_run_goes_on_on_its_replacement(tmp_path: Path) -> None:
+async def test_a_server_that_dies_is_named_and_the_run_goes_on_on_its_replacement(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.db") as journal:
         async with own() as engine:
             await warm(engine)
@@ -306,14 +316,14 @@ async def _run_and_kill(child: Child, stream: Any) -> None:
 # ---- other ways to open it
 
 
-async def test_it_passes_the_conformance_suite_on_a_random_model(tmp_path: Path) -> None:
+async def test_it_passes_the_conformance_suite_on_untrained_weights(tmp_path: Path) -> None:
     async with own(random_model(tmp_path)) as engine:
         report = await check_engine(engine, seconds=NEVER)
     print(report.describe())
     assert report.ok, report.describe()
 
 
-def test_it_passes_the_conformance_suite_in_process(tmp_path: Path) -> None:
+def test_it_passes_the_conformance_suite_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "plait").symlink_to(ROOT, target_is_directory=True)
     done = subprocess.run(
         [os.environ[PYTHON], Path(__file__).with_name("vllm_in_process.py"), LocalEngine.EMBEDDED],
@@ -335,7 +345,7 @@ def test_it_passes_the_conformance_suite_in_process(tmp_path: Path) -> None:
     assert said["tokens"] == anyio.run(local)
 
 
-async def test_an_adapter_says_what_it_says_on_the_local_engine(tmp_path: Path) -> None:
+async def test_lora_weights_say_what_they_say_on_the_local_engine(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path / "adapter")
     async with LocalEngine.open(dtype="float32") as local, own(lora=True) as remote:
         said = []

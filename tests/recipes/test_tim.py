@@ -59,6 +59,15 @@ async def test_results_are_inserted_and_the_answer_read(tools: list[Any], asked:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_it_writes_freely_where_no_generation_can_go_on_within_a_grammar(tools: list[Any], goes_on: bool) -> None:
+    scripted = ScriptedEngine([TRACE], capabilities=replace(ALL, grammar_states=goes_on))
+    assert await plait.recipes.tim(tools).run("How many?", engine=scripted) == "32"
+    assert len(scripted.asked) > 1
+    assert all((asked.grammar is not None) is goes_on for asked in scripted.asked)
+
+
+@pytest.mark.anyio
 async def test_nodes_grow_as_the_tree_is_written(tools: list[Any]) -> None:
     async with plait.recipes.tim(tools).stream("How many?", engine=engine(TRACE)) as run:
         events = [event async for event in run]
