@@ -19,6 +19,7 @@ from ...errors import (
     GrammarError,
     RequestError,
     ServerFaultError,
+    ServerLostError,
 )
 from ..base import Grammar, Message
 from ..port import Answer, Chance, Completion, Part
@@ -63,10 +64,8 @@ class SGLangPort:
         async with aclosing(self._events(generate_fields(asked, _rid(), own=own))) as events:
             async for event in events:
                 part = take.feed(event)
-                if take.eos is not None:
-                    part = Part(part.text.removesuffix(await self._name_of(take.eos)), part.tokens, part.chances)
                 self._check(take.why, asked.grammar)
-                yield part
+                yield part if not take.why else await self._last(part, take.eos)
         if not take.why:
             raise AnswerError(f"engine '{self.name}' gave an answer without a reason for its end; try again")
         if asked.sampling.logprobs and not own and take.tokens:
@@ -114,6 +113,9 @@ class SGLangPort:
                     self._prefixes.leave(encoding)
                     yield event
             ended = True
+        except ServerLostError:
+            ended = True  # with its server
+            raise
         finally:
             self._prefixes.leave(encoding)
             self._running.discard(rid)
@@ -138,6 +140,11 @@ class SGLangPort:
         if isinstance(status, int) and 400 <= status < 500:
             raise RequestError(told)
         raise ServerFaultError(told)
+
+    async def _last(self, part: Part, eos: int | None) -> Part:
+        """A last part without the name of an end-of-sequence token, and without a character that isn't whole."""
+        text = part.text if eos is None else part.text.removesuffix(await self._name_of(eos))
+        return Part(text.rstrip("\ufffd"), part.tokens, part.chances)
 
     async def _name_of(self, token: int) -> str:
         if token not in self._eos:

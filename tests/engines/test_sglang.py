@@ -14,7 +14,7 @@ import pytest
 import sglang_stub
 from hypothesis import given
 from hypothesis import strategies as st
-from sglang_stub import NAME, SGLangStub, tokens_of
+from sglang_stub import EOS, NAME, SGLangStub, tokens_of
 
 from plait.engines import Choice, Ebnf, JsonSchema, Lark, Member, Message, Regex, Sampling, Teamwork, open_engine
 from plait.engines.base import Grammar, HoldsKeys
@@ -409,6 +409,16 @@ async def test_an_event_that_is_not_of_the_protocol_is_named(stub: SGLangStub, e
     stub.events = events  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="not of its protocol"):
         await (await engine.start("hi")).generate()
+
+
+async def test_a_character_that_is_not_whole_at_the_end_is_left_out(stub: SGLangStub, engine: SGLangEngine) -> None:
+    def events(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        meta = {"finish_reason": {"type": "stop", "matched": EOS}, "prompt_tokens": 2, "cached_tokens": 0}
+        yield {"text": f"a\ufffd{NAME}", "output_ids": [97, 300, EOS], "meta_info": meta}
+
+    stub.events = events  # type: ignore[method-assign]
+    said = await (await engine.start("hi")).generate()
+    assert (said.text, said.tokens, said.finish) == ("a", (97, 300), "eos")
 
 
 # ---- servers of one's own
