@@ -48,13 +48,14 @@ class Part:
 class End:
     """Why a server has ended, and what it has counted: tokens sent, and those of them found in its cache.
 
-    `stop` is the stop string or token that it met.
+    `stop` is the stop string or token that it met. `reread` tokens were encoded once more, for their chances.
     """
 
     reason: Literal["stop", "eos", "length"]
     prompt: int
     cached: int
     stop: Stop | None = None
+    reread: int = 0
 
 
 Answer: TypeAlias = AsyncGenerator["Part | End", None]

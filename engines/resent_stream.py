@@ -224,7 +224,7 @@ class ResentStream:
             generated=generated,
             prefilled=prefilled,
             cached=end.prompt - encoded,
-            recomputed=encoded - prefilled,
+            recomputed=encoded - prefilled + end.reread,
             pruned=dropped,
             live=generated + forced - dropped,
             peak_live=held + generated + max(forced - dropped, 0),

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -22,9 +23,9 @@ from ...errors import (
     ServerLostError,
 )
 from ..base import Grammar, Message
-from ..port import Answer, Chance, Completion, Part
+from ..port import Answer, Completion, Part
 from .prefixes import Prefixes
-from .request import Facts, Take, generate_fields, own_logprobs, read_scores, score_fields
+from .request import Facts, Read, Take, generate_fields, own_logprobs, score_fields
 from .sessions import Sessions
 from .wire import Wire
 
@@ -68,12 +69,16 @@ class SGLangPort:
                 yield part if not take.why else await self._last(part, take.eos)
         if not take.why:
             raise AnswerError(f"engine '{self.name}' gave an answer without a reason for its end; try again")
+        end = take.end()
         if asked.sampling.logprobs and not own and take.tokens:
-            yield Part("", (), tuple(await self._own_chances(asked, take.tokens)))
-        yield take.end()
+            tokens, best = (*asked.tokens, *take.tokens), asked.sampling.logprobs
+            read = await self._read(tokens, len(asked.tokens), asked.adapter, best=best)
+            yield Part("", (), read.chances)
+            end = replace(end, reread=read.encoded)
+        yield end
 
     async def score(self, tokens: Sequence[int], start: int, *, adapter: str) -> float:
-        return sum(chance.logprob for chance in await self._chances(tokens, start, adapter))
+        return sum(chance.logprob for chance in (await self._read(tokens, start, adapter)).chances)
 
     async def adapter(self, name: str) -> str:
         if not self.facts.adapters:
@@ -151,19 +156,15 @@ class SGLangPort:
             self._eos[token] = await self.wire.decode([token])
         return self._eos[token]
 
-    async def _own_chances(self, asked: Completion, said: Sequence[int]) -> list[Chance]:
-        """The model's own chances of what was said, for which the server reads it once more."""
-        tokens = (*asked.tokens, *said)
-        return await self._chances(tokens, len(asked.tokens), asked.adapter, best=asked.sampling.logprobs)
-
-    async def _chances(self, tokens: Sequence[int], start: int, adapter: str, *, best: int = 0) -> list[Chance]:
-        found: list[Chance] = []
+    async def _read(self, tokens: Sequence[int], start: int, adapter: str, *, best: int = 0) -> Read:
+        """What the server makes of the tokens from `start` on when it reads them."""
+        read = Read((), 0)
         fields = score_fields(tokens, start, _rid(), adapter=adapter, best=best)
         async with aclosing(self._events(fields)) as events:
             async for event in events:
                 self._check(event["meta_info"].get("finish_reason") or {})
-                found = read_scores(event, start, tokens)
-        return found
+                read = Read.of(event, start, tokens)
+        return read
 
 
 def _absolute(name: str) -> str:

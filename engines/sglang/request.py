@@ -195,12 +195,21 @@ class Take:
         return found if self._incremental else found[known:]
 
 
-def read_scores(event: Mapping[str, Any], start: int, tokens: Sequence[int]) -> list[Chance]:
-    """The chances of the tokens from `start` on, from the answer to `score_fields`."""
-    meta = event["meta_info"]
-    found = meta["input_token_logprobs"][-(len(tokens) - start) :]
-    best = (meta.get("input_top_logprobs") or [])[-len(found) :] or [()] * len(found)
-    return [_chance(one, others) for one, others in zip(found, best, strict=True)]
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The chances of tokens that a server has read, and how many tokens it had to encode for that."""
+
+    chances: tuple[Chance, ...]
+    encoded: int
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any], start: int, tokens: Sequence[int]) -> Self:
+        """From the answer to `score_fields`."""
+        meta = event["meta_info"]
+        found = meta["input_token_logprobs"][-(len(tokens) - start) :]
+        best = (meta.get("input_top_logprobs") or [])[-len(found) :] or [()] * len(found)
+        chances = tuple(_chance(one, others) for one, others in zip(found, best, strict=True))
+        return cls(chances, int(meta.get("prompt_tokens") or 0) - int(meta.get("cached_tokens") or 0))
 
 
 def _chances(meta: Mapping[str, Any]) -> list[Chance]:

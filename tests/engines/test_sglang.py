@@ -128,6 +128,7 @@ async def test_log_probabilities_that_are_not_the_models_own_are_read_once_more(
     assert "return_logprob" not in written
     assert read["sampling_params"]["max_new_tokens"] == 0
     assert stub.sent[-1] == tokens_of("hiyou said hi")
+    assert said.usage.recomputed == len(stub.sent[-1]) - stub.found[-1] == 11
 
 
 async def test_continuations_are_scored_after_the_context(stub: SGLangStub, engine: SGLangEngine) -> None:
