@@ -10,11 +10,14 @@ from typing import Any
 
 import anyio.to_thread
 
-from ...errors import CapabilityError, CheckpointError, EngineError, MissingExtraError
+from ...errors import CapabilityError, CheckpointError, EngineError, MissingExtraError, RequestError
 from ..base import Message
 from ..port import Answer, Chance, Completion, End, Part
 from .counters import Counters
-from .wire import STRUCTURED, adapter_folder, chance, grammar_fields, sampling_fields, why_ended
+from .wire import STRUCTURED, adapter_folder, chance, grammar_fault, grammar_fields, sampling_fields, why_ended
+
+_REFUSALS = {"ValueError", "VLLMClientError"}
+"""The errors by which vLLM refuses a request; the latter is there in newer versions only."""
 
 
 class InProcessPort:
@@ -69,13 +72,18 @@ class InProcessPort:
         return list(tokens)
 
     async def complete(self, asked: Completion) -> Answer:
-        async with aclosing(self._outputs(asked.tokens, self._params(asked), asked.adapter)) as outputs:
-            finish, stop, cached = "", None, 0
-            async for output in outputs:
-                (said,) = output.outputs
-                finish, stop = said.finish_reason or "", said.stop_reason
-                cached = output.num_cached_tokens or cached
-                yield await self._part(said, asked)
+        finish, stop, cached = "", None, 0
+        try:
+            async with aclosing(self._outputs(asked.tokens, self._params(asked), asked.adapter)) as outputs:
+                async for output in outputs:
+                    (said,) = output.outputs
+                    finish, stop = said.finish_reason or "", said.stop_reason
+                    cached = output.num_cached_tokens or cached
+                    yield await self._part(said, asked)
+        except Exception as error:
+            if _REFUSALS.isdisjoint(kind.__name__ for kind in type(error).__mro__):
+                raise
+            raise grammar_fault(RequestError(f"engine '{self.name}' refused the request: {error}"), asked) from error
         reason = why_ended(finish, stop, asked, f"engine '{self.name}'")
         yield End(reason, len(asked.tokens), cached, stop if reason == "stop" else None)
 

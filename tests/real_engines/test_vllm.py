@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,20 @@ from typing import Any
 import anyio
 import pytest
 from random_model import random_adapter, random_model
+from several import DRAFTS, layers
 
 import plait
-from plait.engines import Choice, Context, Engine, JsonSchema, Lark, Message, Regex, Sampling
+from plait.engines import Choice, Context, Engine, JsonSchema, Lark, Message, Regex, Roles, Sampling
 from plait.engines.child import Child
 from plait.engines.conformance import check_engine
 from plait.engines.local import LocalEngine
+from plait.engines.port import Answer, Completion
+from plait.engines.scripted import Reply, ScriptedEngine
 from plait.engines.together import side_by_side
 from plait.engines.vllm import VllmEngine
 from plait.engines.vllm.engine import PYTHON
 from plait.errors import ContextLengthError, GrammarError, NodeError, ServerLostError, TransientEngineError
-from plait.orchestrator import Journal
+from plait.orchestrator import Journal, Limits
 from plait.orchestrator.events import NodeText
 from plait.recipes.prompt import conversation
 from plait.recipes.training.questions import FAMILIES, questions
@@ -311,6 +315,36 @@ async def _run_and_kill(child: Child, stream: Any) -> None:
         async for event in run:
             if isinstance(event, NodeText) and event.path == "third" and child.running:
                 os.killpg(child.pid, signal.SIGKILL)
+
+
+# ---- 7: three engines at once
+
+
+async def test_three_engines_work_in_one_run_each_under_its_own_limit(
+    server: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, fuser = client(server), ScriptedEngine(lambda prompt, index: Reply(f"fused {index}", latency=0.002))
+    complete, now, peak, asked = judge.port.complete, 0, 0, 0
+
+    async def counted(completion: Completion) -> Answer:
+        nonlocal now, peak, asked
+        now, asked = now + 1, asked + 1
+        peak = max(peak, now)
+        try:
+            async with aclosing(complete(completion)) as answer:
+                async for part in answer:
+                    yield part
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(judge.port, "complete", counted)
+    async with Roles({"writer": LocalEngine.open(kv_tokens=4096), "judge": judge, "fuser": fuser}) as engine:
+        limits = Limits(engines={judge.name: 2, fuser.name: 1})
+        value = await layers.run(engine=engine, limits=limits)
+    assert sorted(value) == [f"fused {number}" for number in range(DRAFTS)]
+    assert (asked, fuser.calls) == (DRAFTS, DRAFTS)
+    assert 1 <= peak <= 2
+    assert fuser.peak_active == 1
 
 
 # ---- other ways to open it
