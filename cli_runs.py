@@ -120,18 +120,24 @@ def export(
         list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids of runs, or their first letters; all, if none.")
     ] = None,
     graph: Annotated[str, typer.Option("--graph", help="Only runs of the graph or recipe of this name.")] = "",
+    trajectories: Annotated[
+        bool, typer.Option("--trajectories", help="As serial trajectories, which `plait data parallel` takes.")
+    ] = False,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Runs that failed or were cut off, too.")] = False,
     journal: JournalOption = None,
 ) -> None:
     """Write runs as chat data for training, a conversation a line: what the model did not write has weight 0."""
     from .recipes.trajectories import export as lines_of
+    from .recipes.trajectories import trajectory_of
 
     with the_journal(journal) as opened:
         chosen = [opened.run(run) for run in runs] if runs else opened.runs()[::-1]
         for run in chosen:
-            if (not graph or run.graph == graph) and (unfinished or run.state == "done"):
-                for line in lines_of(opened, run.run):
-                    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if (graph and run.graph != graph) or not (unfinished or run.state == "done"):
+                continue
+            lines = [trajectory_of(opened, run.run).as_dict()] if trajectories else lines_of(opened, run.run)
+            for line in lines:
+                sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _go_on(run: RunRecord, past: Past, graph: str, engine: str, timeout: float, *, quiet: bool, as_json: bool) -> None:

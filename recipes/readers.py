@@ -12,6 +12,8 @@ from ..orchestrator import Outcome, Scope
 from ..tools import Tool, render
 from .prompt import render as prompt
 
+DOCUMENT = 1024
+"""Tokens of a document that its reader is shown (HybridDeepSearcher cuts documents at 1,024)."""
 NOTHING = "nothing"
 """What a reader says of a document that doesn't help."""
 
@@ -52,7 +54,8 @@ class Readers:
             return replace(found, text=" ".join(said) or NOTHING)
 
     async def _read(self, scope: Scope, *, context: Context, query: str, document: str) -> str:
-        asked = prompt("read_document", query=query, document=document)
+        shown = await scope.shortened(document, DOCUMENT)
+        asked = prompt("read_document", query=query, document=shown)
         written = await scope.generate(
             await scope.extend(context, [Message("user", asked)]), max_tokens=self.tokens, stop=["\n"]
         )

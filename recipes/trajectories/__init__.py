@@ -6,6 +6,7 @@ from .annotate import annotate
 from .call_graph import CallGraph
 from .conversation import Conversation, parallel, serial
 from .export import export
+from .from_runs import trajectory_of
 from .judging import Rate, rate, sopr, sowr
 from .trajectory import Step, Trajectory, read_trajectories
 
@@ -23,4 +24,5 @@ __all__ = [
     "serial",
     "sopr",
     "sowr",
+    "trajectory_of",
 ]

@@ -112,14 +112,14 @@ def serial(parallel: Conversation) -> Trajectory:
 
 def by_values(trajectory: Trajectory) -> CallGraph:
     """What arguments take from results: a call needs each earlier one whose result holds a word of its arguments that
-    the task doesn't. It finds too many edges rather than too few."""
+    the task doesn't. Words such as "of" don't count. It finds too many edges rather than too few."""
     given = _words(trajectory.task)
     found: list[set[str]] = [_words(step.result) - given for step in trajectory.steps]
     edges = [
         (before + 1, after + 1)
         for after, step in enumerate(trajectory.steps)
         for before in range(after)
-        if found[before] & _words(_compact(dict(step.arguments)))
+        if found[before] & _words(_compact(list(step.arguments.values())))
     ]
     return CallGraph.closed(len(trajectory.steps) + 1, edges)
 
@@ -135,7 +135,9 @@ def _call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(text: str) -> set[str]:
-    return {word.strip(".").casefold() for word in "".join(c if c.isalnum() or c == "." else " " for c in text).split()}
+    """The words and numbers of a text, but short ones in small letters."""
+    split = "".join(letter if letter.isalnum() or letter == "." else " " for letter in text).split()
+    return {word.strip(".").casefold() for word in split if len(word) > 3 or not word.isalpha() or not word.islower()}
 
 
 def _compact(value: object) -> str:

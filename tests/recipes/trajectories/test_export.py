@@ -14,10 +14,10 @@ import pytest
 
 import plait
 from plait.engines.scripted import ScriptedEngine
-from plait.errors import JournalError
+from plait.errors import DataError, InputError, JournalError
 from plait.orchestrator import Journal
 from plait.recipes.formats import FORMATS, Ids, ToolCall, find_format
-from plait.recipes.trajectories import export
+from plait.recipes.trajectories import export, parallel, trajectory_of
 from plait.tools import Tool, file_search
 
 pytestmark = pytest.mark.anyio
@@ -139,3 +139,61 @@ def test_a_command_writes_chosen_runs(tmp_path: Path) -> None:
     assert [line["state"] for line in lines("--unfinished")] == ["done", "done", "failed"]
     (one,) = lines(lines()[1]["run"][:8])
     assert one["graph"] == "serial_search"
+    assert [line["answer"] for line in lines("--trajectories")] == ["34", "34"]
+
+
+# ---- trajectories
+
+
+WANTED = [
+    ("lookup", {"query": "people of Peru"}, "34 (secret of the tool)"),
+    ("lookup", {"query": "people of Chile"}, "20"),
+    ("calculate", {"expression": "34+20"}, "54"),
+]
+
+
+def replies_of(name: str) -> list[str]:
+    """A model that makes the wanted calls in the recipe's own format."""
+    calls = [ToolCall(str(number), tool, arguments) for number, (tool, arguments, _) in enumerate(WANTED)]
+    if name == "tim":
+        uses = [
+            f'{{"thought":"t","tooluse":{{"tool_name":"{call.name}",'
+            f'"parameters":{json.dumps(call.arguments)},"tool_result":"'
+            for call in calls
+        ]
+        return ['{"reasoning":[' + '"},"conclusion":"c"},'.join(uses) + '"},"conclusion":"c"}],"answer":"54"}']
+    form = find_format("dta" if name == "dta" else "hybrid_search")
+    turns = [calls[:2], calls[2:]] if name != "serial_search" else [[call] for call in calls]
+    return [*map(form.say, turns), form.conclude("54")]
+
+
+@pytest.mark.parametrize("name", ["tim", "dta", "hybrid_search", "serial_search"])
+async def test_runs_of_any_format_make_the_same_trajectory(name: str, tmp_path: Path) -> None:
+    graph = plait.recipes.find_recipe(name).make(TOOLS)
+    with Journal(tmp_path / "runs.db") as journal:
+        await graph.run("How many?", engine=ScriptedEngine(replies_of(name)), journal=journal)
+        made = trajectory_of(journal, journal.runs()[0].run)
+    assert (made.task, made.answer) == ("How many?", "54")
+    assert [(step.name, step.arguments, step.result) for step in made.steps] == WANTED
+    assert parallel(made).order == ((1, 2), (3,))
+
+
+async def test_the_last_attempt_is_the_trajectory(tmp_path: Path) -> None:
+    give_up = {"name": "Finish", "arguments": {"return_type": "give_up_and_restart", "final_answer": ""}}
+    replies = [*replies_of("dta")[:1], f"Thought: x\nFunction Call: [{json.dumps(give_up)}]", *replies_of("dta")[1:]]
+    with Journal(tmp_path / "runs.db") as journal:
+        await plait.recipes.dta(TOOLS).run("How many?", engine=ScriptedEngine(replies), journal=journal)
+        assert [step.name for step in trajectory_of(journal, journal.runs()[0].run).steps] == ["calculate"]
+
+
+async def test_what_is_no_trajectory_is_named(tmp_path: Path) -> None:
+    with Journal(tmp_path / "runs.db") as journal:
+        with pytest.raises(plait.PlaitError):
+            await plait.recipes.dta(TOOLS).run("?", engine=ScriptedEngine(["nonsense"]), journal=journal)
+        with pytest.raises(DataError, match="has come to no answer"):
+            trajectory_of(journal, journal.runs()[0].run)
+        await plait.recipes.agent(TOOLS, format="react").run(
+            "?", engine=ScriptedEngine(["Final Answer: 1"]), journal=journal
+        )
+        with pytest.raises(InputError, match="runs of these recipes can: tim, dta"):
+            trajectory_of(journal, journal.runs()[0].run)
