@@ -113,9 +113,7 @@ class OpenAIEngine:
         if found:
             return cls(found[1], **{"url": [url.strip() for url in found[2].split(",")], **options})
         if _NO_SCHEME.fullmatch(argument):
-            raise InputError(
-                f"'openai:{argument}' has an address without a scheme; write openai:MODEL@http://HOST:PORT"
-            )
+            raise InputError("the engine's address has no scheme; write openai:MODEL@http://HOST:PORT")
         return cls(argument, **options)
 
     @property

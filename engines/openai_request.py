@@ -174,9 +174,9 @@ class Request:
     def _final_counts(self) -> Counts:
         """What the server has counted; where it was cut short before it said, an estimate."""
         thoughts = sum(take.thoughts for take in self._takes)
-        counts = self._counts
-        if counts is None:
-            counts = Counts(prompt=self._context.length, generated=sum(take.pieces for take in self._takes))
+        counts = self._counts or Counts(generated=sum(take.pieces for take in self._takes))
+        if not counts.prompt:
+            counts = replace(counts, prompt=self._context.length)
         return counts if counts.reasoning else replace(counts, reasoning=min(thoughts, counts.generated))
 
     def _generation(self, take: Take, counts: Counts, usage: Usage) -> ChatGeneration:

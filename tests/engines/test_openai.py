@@ -63,8 +63,9 @@ async def test_a_model_may_have_any_name() -> None:
     assert open_engine("openai:@cf/meta/llama").name == "openai:@cf/meta/llama"
     assert open_engine("openai:a@b@http://h:1/v1").name == "openai:a@b@http://h:1/v1"
     assert open_engine("openai:m@http://h:1,http://i:2/").name == "openai:m@http://h:1/v1,http://i:2/v1"
-    with pytest.raises(InputError, match="scheme"):
-        open_engine("openai:m@localhost:8000")
+    with pytest.raises(InputError, match="no scheme") as caught:
+        open_engine("openai:m@me:sk-secret@localhost:8000")
+    assert "sk-secret" not in str(caught.value)
 
 
 async def test_a_conversation_is_sent_turn_by_turn(stub: StubServer, engine: OpenAIEngine) -> None:
@@ -436,6 +437,13 @@ async def test_usage_says_what_was_new_cached_and_recomputed(stub: StubServer, e
     for said in (first, longer):
         assert said.usage.live + said.usage.pruned == said.usage.prompt + said.usage.generated
     assert longer.context.length == longer.usage.peak_live == 16
+
+
+async def test_usage_is_estimated_where_the_server_does_not_count(stub: StubServer) -> None:
+    async with opened(stub, omit=("stream_options",)) as engine:
+        context = await engine.start(HI)
+        said = await context.generate()
+    assert (said.usage.prompt, said.usage.generated, said.usage.live) == (5, 6, 11)
 
 
 @pytest.mark.parametrize(
