@@ -76,6 +76,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe; `plait recipes` lists them."),
 ]
+PricesOption = Annotated[
+    Path | None, typer.Option("--prices", help="JSON table of what a million tokens of each model cost, for plans.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JournalOption = Annotated[
     Path | None,
@@ -255,6 +258,7 @@ def explain(
     file: Annotated[str, typer.Argument(help="The configuration's file, where RECIPE is 'archon'.")] = "",
     engine: EngineOption = "local",
     settings: SetOption = None,
+    prices: PricesOption = None,
     form: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.TEXT,
     as_json: JsonOption = False,
 ) -> None:
@@ -262,7 +266,7 @@ def explain(
     from .engines.speed import read_speeds, speeds_file
     from .orchestrator import compile_graph
 
-    graph = make_graph(file if recipe == "archon" and file else recipe, None, settings, engine)
+    graph = make_graph(file if recipe == "archon" and file else recipe, None, settings, engine, prices)
     speed = read_speeds(speeds_file()).get(engine)
     plan = compile_graph(graph, engine, speed=speed)
     drawn = {PlanFormat.MERMAID: plan.graph.mermaid, PlanFormat.DOT: plan.graph.dot}
@@ -415,7 +419,13 @@ def bench_fan_out(as_json: JsonOption = False) -> None:
     fan_out.main(as_json=as_json)
 
 
-def make_graph(recipe: str, facts: list[Path] | None, settings: list[str] | None, engine: str = "") -> Graph[Any]:
+def make_graph(
+    recipe: str,
+    facts: list[Path] | None,
+    settings: list[str] | None,
+    engine: str = "",
+    prices: Path | None = None,
+) -> Graph[Any]:
     """A graph or an architecture in a file, or a recipe's with the user's tables and settings."""
     from .orchestrator.load import load_graph, names_a_file
 
@@ -424,9 +434,9 @@ def make_graph(recipe: str, facts: list[Path] | None, settings: list[str] | None
             raise InputError("--facts and --set are for recipes; a graph in a file takes its inputs only")
         return load_graph(recipe)
     if recipe.endswith(".json"):
-        from .recipes.architecture import load_architecture
+        from .recipes.architecture import load_architecture, read_prices
 
-        return load_architecture(Path(recipe), engine)
+        return load_architecture(Path(recipe), engine, read_prices(prices) if prices else {})
     from .recipes import find_recipe
     from .recipes.settings import read_settings
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli import JsonOption, _require, app, bench_app, print_result
+from .cli import JsonOption, PricesOption, _require, app, bench_app, print_result
 
 archon_app = typer.Typer(help="Look at Archon configurations.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(archon_app, name="archon")
@@ -20,12 +20,15 @@ def _archon() -> None:
 @archon_app.command("check")
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Configurations in JSON.")],
+    prices: PricesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
 ) -> None:
     """Whether each can be run: calls of a full run, candidates out, warnings, rules broken; or what is wrong, where."""
+    from .recipes.architecture import read_prices
     from .recipes.archon import check_file
 
-    reports = [check_file(file) for file in files]
+    known = read_prices(prices) if prices else {}
+    reports = [check_file(file, prices=known) for file in files]
     for report in reports:
         print_result(report.as_dict(), as_json, report.describe())
     if not all(report.ok for report in reports):

@@ -286,7 +286,7 @@ def _describe_forecast(told: Forecast, speed: Speed | None) -> Iterator[str]:
             f"{speed.chain(usage):.3g}, all tokens {speed.work(usage):.3g}), at the speed measured on {speed.measured}"
         )
     if usage.cost:
-        yield f"cost foreseen: {usage.cost:g} for tools"
+        yield f"cost foreseen: {usage.cost:.4g}"
     if told.unforeseen:
         yield f"not foreseen: {'; '.join(told.unforeseen)}"
 

@@ -119,6 +119,7 @@ class _Teller:
                     generated=told.generated,
                     steps=told.steps,
                     critical_path=told.critical_path,
+                    cost=told.cost,
                 )
             case Drive():
                 self.unforeseen.append(f"what {node.name} grows")

@@ -191,13 +191,14 @@ class Function(Node):
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """What a driver will do at most, where who wrote it can tell: generations, and tokens along with their chains."""
+    """What a driver will do at most, where who wrote it can tell: generations, tokens with their chains, and money."""
 
     generations: int = 0
     prompt: int = 0
     generated: int = 0
     steps: int = 0
     critical_path: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ..engines.roles import read_roles
-from ..errors import InputError
-from ..orchestrator import Graph
+from ..errors import DataError, InputError
+from ..orchestrator import Graph, Price
 from .archon import archon, read_config
-from .archon.build import ONE_ENGINE
+from .archon.build import NO_PRICES, ONE_ENGINE
 from .techniques import Result, answering, chain_of
 
 
-def load_architecture(file: Path, engine: str = "") -> Graph[str]:
+def load_architecture(file: Path, engine: str = "", prices: Mapping[str, Price] = NO_PRICES) -> Graph[str]:
     """The graph of a file, for an engine: with "roles:TABLE.json" each model is played as the table says, and with any
     other engine all are that engine. Raises ConfigError, DataError, InputError."""
-    return answering(read_architecture(file, roles_of(engine)))
+    return answering(read_architecture(file, roles_of(engine), prices))
 
 
-def read_architecture(file: Path, roles: Mapping[str, str] = ONE_ENGINE) -> Graph[Result]:
+def read_prices(file: Path) -> dict[str, Price]:
+    """A table of prices of a million tokens, `{"gpt-4o": {"prompt": 2.5, "generated": 10}}`. Raises DataError."""
+    try:
+        return TypeAdapter(dict[str, Price]).validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DataError(f"table of prices {file} can't be read: {str(error).splitlines()[0]}") from error
+
+
+def read_architecture(
+    file: Path, roles: Mapping[str, str] = ONE_ENGINE, prices: Mapping[str, Price] = NO_PRICES
+) -> Graph[Result]:
     """`{"layers": …}` is Archon's; a list, or `{"name": …, "components": […]}`, is a chain."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -34,7 +46,7 @@ def read_architecture(file: Path, roles: Mapping[str, str] = ONE_ENGINE) -> Grap
         if unknown:
             raise InputError(f"chain {file} has {', '.join(sorted(unknown))}; it takes 'name' and 'components'")
         return chain_of(data["components"], name=_name(data.get("name", file.stem)))
-    return archon(read_config(file), roles=roles)
+    return archon(read_config(file), roles=roles, prices=prices)
 
 
 def roles_of(engine: str) -> Mapping[str, str]:

@@ -49,6 +49,17 @@ def test_a_plan_counts_calls_before_a_token_is_spent(config: Path) -> None:
     assert said["forecast"]["unforeseen"] == []
 
 
+def test_a_plan_tells_the_cost_at_each_models_price(config: Path) -> None:
+    prices = config.parent / "prices.json"
+    prices.write_text('{"m": {"generated": 1000000.0}}')
+    engine = f"scripted:{config.parent / 'script.json'}"
+    said = answer_of(plait("explain", "archon", config, "--engine", engine, "--prices", prices, "--json"))
+    assert said["forecast"]["usage"]["cost"] == 24.0
+    assert answer_of(plait("archon", "check", config, "--prices", prices, "--json"))["cost"] == 24.0
+    prices.write_text('{"m": 3}')
+    assert "can't be read" in plait("archon", "check", config, "--prices", prices).stderr
+
+
 def test_a_check_prints_one_object_a_file(config: Path) -> None:
     wrong = config.parent / "wrong.json"
     wrong.write_text('{"layers": [\n{"type": "generator"}]}')

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from ...engines import Message
 from ...errors import InputError
-from ...orchestrator import Builder, Graph, Scope, graph
+from ...orchestrator import Builder, Graph, Price, Scope, graph
 from ...usage import Usage
 from ..techniques import (
     Critique,
@@ -33,6 +33,7 @@ Custom: TypeAlias = Callable[..., Any]
 """A component of the user's: `(result) -> result`, or async `(scope, result) -> result`."""
 
 ONE_ENGINE: Mapping[str, str] = MappingProxyType({"*": ""})
+NO_PRICES: Mapping[str, Price] = MappingProxyType({})
 NO_CUSTOM: Mapping[str, Custom] = MappingProxyType({})
 TESTS = 5
 """How many unit tests are written where a configuration sets no cap."""
@@ -43,13 +44,15 @@ def archon(
     *,
     roles: Mapping[str, str] = ONE_ENGINE,
     components: Mapping[str, Custom] = NO_CUSTOM,
+    prices: Mapping[str, Price] = NO_PRICES,
     strict: bool = False,
 ) -> Graph[Result]:
     """A graph that takes a task (and a conversation before it) through a configuration's layers (arXiv:2409.15254).
 
     `roles` says which role of the run's engine (see `engines.Roles`) plays a model; "*" stands for all others, and by
-    default the run's engine plays all. `components` are component types of your own. With `strict` an architecture that
-    breaks the paper's rules is refused. Raises ConfigError, InputError.
+    default the run's engine plays all. `components` are component types of your own. `prices`, by model ("*" for all
+    others), are for plans; a run's are its budget's. With `strict` an architecture that breaks the paper's rules is
+    refused. Raises ConfigError, InputError.
     """
     found = config if isinstance(config, Config) else read_config(config, custom=components)
     if strict and (broken := violations(found)):
@@ -61,9 +64,11 @@ def archon(
         result, expected = g.function(begin, task=task, history=history), Expected()
         for number, layer in enumerate(layers, 1):
             parts: list[Result] = []
-            for stage in layer:
+            for stage, component in zip(layer, found.layers[number - 1], strict=True):
                 place = f"_{len(parts) + 1}" if len(layer) > 1 else ""
-                told = foreseen(expected, stage.foresee(expected))
+                after = stage.foresee(expected)
+                cost = price_of(component, prices).of(since(expected.usage, after.usage))
+                told = replace(foreseen(expected, after), cost=cost)
                 name = f"layer_{number}_{stage.kind}{place}"
                 parts.append(g.drive(stage, given=result, name=name, foreseen=told))
             expected = expect_layer(layer, expected)
@@ -137,6 +142,11 @@ class Own(Stage):
 
     def foresee(self, given: Expected) -> Expected:
         return given
+
+
+def price_of(component: Component, prices: Mapping[str, Price]) -> Price:
+    """What a component's model costs; nothing where the table does not say."""
+    return prices.get(component.model, prices.get("*", Price()))
 
 
 # ---- layers

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, PlaitError
+from ...orchestrator import Price
 from ..techniques import Expected, Stage
-from .build import expect_layer, stage_of
+from .build import NO_PRICES, expect_layer, price_of, since, stage_of
 from .config import FIELDS, Config, read_config
 from .rules import violations
 
@@ -21,7 +22,8 @@ class Report:
     """A file's report.
 
     `calls` are those of a full run, without early stops and retries; `candidates` what leaves the last layer; `tokens`
-    what may be generated at most. `error` names what is wrong, at `line` and `column` where it has a place.
+    what may be generated at most, and `cost` what that and the prompts cost. `error` names what is wrong, at `line` and
+    `column` where it has a place.
     """
 
     file: str
@@ -30,6 +32,7 @@ class Report:
     calls: int = 0
     candidates: int = 0
     tokens: int = 0
+    cost: float = 0.0
     warnings: tuple[str, ...] = ()
     violations: tuple[str, ...] = ()
     error: str = ""
@@ -47,6 +50,7 @@ class Report:
             "calls": self.calls,
             "candidates": self.candidates,
             "tokens": self.tokens,
+            "cost": self.cost,
             "models": list(self.models),
             "warnings": list(self.warnings),
             "violations": list(self.violations),
@@ -55,16 +59,17 @@ class Report:
     def describe(self) -> str:
         if not self.ok:
             return f"{self.file}: {self.error}"
+        cost = f", {self.cost:.4g} for them and the prompts" if self.cost else ""
         lines = [
-            f"{self.file}: {self.calls} calls, {self.candidates} candidates out, at most {self.tokens:,} tokens",
+            f"{self.file}: {self.calls} calls, {self.candidates} candidates out, at most {self.tokens:,} tokens{cost}",
             *(f"  warning: {warning}" for warning in self.warnings),
             *(f"  breaks a rule: {violation}" for violation in self.violations),
         ]
         return "\n".join(lines)
 
 
-def check_file(file: str | Path) -> Report:
-    """A file's report; what is wrong with it is told in it, not raised."""
+def check_file(file: str | Path, *, prices: Mapping[str, Price] = NO_PRICES) -> Report:
+    """A file's report; what is wrong with it is told in it, not raised. `prices` are by model."""
     try:
         config = read_config(Path(file))
     except ConfigError as error:
@@ -79,6 +84,7 @@ def check_file(file: str | Path) -> Report:
         calls=told.calls,
         candidates=told.candidates,
         tokens=told.usage.generated,
+        cost=_cost(config, prices),
         warnings=(*config.warnings, *idle),
         violations=tuple(violations(config)),
         models=tuple(filter(None, config.models)),
@@ -97,6 +103,16 @@ def _walk(config: Config) -> Iterator[tuple[Expected, Expected]]:
         stages: list[Stage] = [stage_of(component) for component in layer if component.type in FIELDS]
         before, told = told, expect_layer(stages, told) if stages else told
         yield before, told
+
+
+def _cost(config: Config, prices: Mapping[str, Price]) -> float:
+    """What all components cost at most, each at its model's price."""
+    return sum(
+        price_of(component, prices).of(since(before.usage, stage_of(component).foresee(before).usage))
+        for layer, (before, _) in zip(config.layers, _walk(config), strict=True)
+        for component in layer
+        if component.type in FIELDS
+    )
 
 
 def _idle(config: Config) -> Iterator[str]:

@@ -32,7 +32,7 @@ def test_a_task_has_the_techniques_that_it_allows() -> None:
     assert all(stages for sized in made["countdown"].values() for stages in [sized(1)])
 
 
-def test_a_layer_takes_about_as_long_as_its_longest_call() -> None:
+def test_a_layer_is_measured_beside_its_longest_call() -> None:
     components, samples, longest, layer = anyio.run(techniques._layer, 2, 3)
     assert (components, samples) == (2, 3)
     assert isinstance(longest, float)
