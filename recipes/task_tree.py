@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ijson
@@ -88,7 +89,7 @@ class TaskTree:
     _parser: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self._parser = ijson.basic_parse_coro(self, use_float=True)
+        self._parser = ijson.basic_parse_coro(self)
 
     def feed(self, text: str) -> list[Move]:
         """Read more of the trace: the calls whose results belong next, and the answer. Raises FormatError where it is
@@ -160,6 +161,11 @@ class TaskTree:
     def send(self, event: tuple[str, Any]) -> None:
         """Take one event of the JSON parser."""
         kind, value = event
+        if kind == "number" and isinstance(value, Decimal):  # whole numbers come as such, of any size
+            event = kind, float(value)
+        self._take(*event)
+
+    def _take(self, kind: str, value: Any) -> None:
         if self._value is not None:
             self._build(kind, value)
         elif kind == "map_key":

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from ...errors import CapabilityError, CheckpointError, EngineError, MissingExtraError, RequestError
+from ...errors import CapabilityError, CheckpointError, EngineError, MissingExtraError, RequestError, ServerFaultError
 from ..base import Message
 from ..port import Answer, Chance, Completion, End, Part
 from .counters import Counters
@@ -80,9 +80,11 @@ class InProcessPort:
                     finish, stop = said.finish_reason or "", said.stop_reason
                     cached = output.num_cached_tokens or cached
                     yield await self._part(said, asked)
+        except EngineError:
+            raise
         except Exception as error:
             if _REFUSALS.isdisjoint(kind.__name__ for kind in type(error).__mro__):
-                raise
+                raise ServerFaultError(f"engine '{self.name}' failed: {type(error).__name__}: {error}") from error
             raise grammar_fault(RequestError(f"engine '{self.name}' refused the request: {error}"), asked) from error
         reason = why_ended(finish, stop, asked, f"engine '{self.name}'")
         yield End(reason, len(asked.tokens), cached, stop if reason == "stop" else None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import plait
@@ -384,7 +384,11 @@ def expected(task: dict[str, Any]) -> list[Any]:
     return [("open", task["thought"]), *inner, ("close", task["thought"], task["conclusion"])]
 
 
+HUGE = {"tool_name": "lookup", "parameters": [2**63, -(2**64), 1.5], "tool_result": ""}
+
+
 @given(st.lists(tasks(), min_size=1, max_size=3), st.text(max_size=8), st.integers(1, 9))
+@example([{"thought": "", "tooluse": HUGE, "conclusion": ""}], "", 1)
 def test_reading_in_pieces_equals_the_tree(reasoning: list[dict[str, Any]], answer: str, step: int) -> None:
     reasoning = [ordered(task) for task in reasoning]
     text = json.dumps({"reasoning": reasoning, "answer": answer}, ensure_ascii=False)
