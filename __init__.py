@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         settled,
     )
     from .recipes import run, run_sync
+    from .recipes.search.entry import search
     from .tools import tool
 
 _HOME = {
@@ -51,6 +52,7 @@ _HOME = {
     "open_engine": "engines",
     "run": "recipes",
     "run_sync": "recipes",
+    "search": "recipes.search.entry",
     "settled": "orchestrator",
     "tool": "tools",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "recipes",
     "run",
     "run_sync",
+    "search",
     "settled",
     "tool",
     "tools",

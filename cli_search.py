@@ -1,4 +1,4 @@
-"""The commands `plait search SPACE DATA` and `plait space SPACE`."""
+"""The commands `plait search SPACE DATA`, `plait space SPACE` and `plait bench search`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .cli import EngineOption, JsonOption, app, print_result
+from .cli import EngineOption, JsonOption, app, bench_app, print_result
 from .cli_eval import DataArgument, FieldOption, JudgeOption, ScorerOption, read_data
 from .errors import InputError
 
@@ -28,6 +29,14 @@ SpaceArgument = Annotated[
         metavar="SPACE", help="archon, techniques, or FILE.py[:SPACE]: a Space, or a function from the data to one."
     ),
 ]
+
+
+class SearchBench(StrEnum):
+    """A benchmark of searches."""
+
+    SIMULATED = "simulated"
+    SHARED = "shared"
+    PRIOR = "prior"
 
 
 @app.command("search")
@@ -151,6 +160,26 @@ def space_(
         told["readings"] = [{"text": one.text, "count": one.count} for one in readings()]
         lines += ["", *(f"{one['count']:>9,}  {one['text']}" for one in told["readings"])]
     print_result(told, as_json, "\n".join(lines))
+
+
+@bench_app.command("search")
+def bench_search(
+    part: Annotated[
+        SearchBench,
+        typer.Argument(
+            help="simulated: evaluations until the best is found; shared: tokens "
+            "that candidates save each other; prior: what the allocation model saves."
+        ),
+    ],
+    searches: Annotated[int, typer.Option(min=0, help="Seeded searches; 0 for the benchmark's own number.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """How soon searches find the best, and what they cost."""
+    from .benchmarks import search_prior, search_sharing, search_simulated
+
+    mains = {"simulated": search_simulated.main, "shared": search_sharing.main, "prior": search_prior.main}
+    main = mains[part.value]
+    main(searches=searches, as_json=as_json) if searches else main(as_json=as_json)
 
 
 def read_budget(text: str) -> Budget:

@@ -41,6 +41,8 @@ _RECORD = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _COLUMNS = "path, sample, state, kind, title, input, value, idempotent, reuse, usage, at"
+SPENT = frozenset({"prompt", "generated", "prefilled", "cached", "recomputed", "calls", "cost"})
+"""What of a usage adds up over runs."""
 _WAIT_SECONDS = 30.0
 """How long a process waits for another one's commit."""
 
@@ -140,9 +142,9 @@ class Journal:
         )
         total: dict[str, float] = {}
         for kind, value, usage in self._read(query, run):
-            used = json.loads(value)[-1] if kind == "context" and value[:1] == "[" else json.loads(usage)
-            for name, amount in used.items() if isinstance(used, dict) else ():
-                total[name] = total.get(name, 0.0) + amount
+            used = json.loads(value)[3] if kind == "context" and value[:1] == "[" else json.loads(usage)
+            for name in SPENT & set(used):
+                total[name] = total.get(name, 0.0) + used[name]
         return total
 
     # ---- going on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .archon_space import PUBLISHED, archon_space, readings
 from .claims import Outcome, read_outcomes
+from .entry import Found
 from .report import dev_table, draw_front, held_out_table, shown
 from .search import HeldOut, Plan, as_data, hold_out, search, write_winner
 from .space import Choice, Real, Rule, Space, Whole, count_compiled, describe, orders
@@ -14,6 +15,7 @@ __all__ = [
     "PUBLISHED",
     "SPACES",
     "Choice",
+    "Found",
     "HeldOut",
     "Outcome",
     "Plan",

@@ -23,7 +23,7 @@ class Grid:
         self._space = space
         self._places = {key_of(point): place for place, point in enumerate(self.points)}
         self._matrix = numpy.array([self._encode(point) for point in self.points])
-        self._numeric = numpy.array([not isinstance(dimension, Choice) for dimension in space.dimensions])
+        self._numeric = numpy.array([not _is_unordered(dimension) for dimension in space.dimensions])
         self._free = numpy.ones(len(self.points), dtype=bool)
 
     def take(self, keys: Collection[str]) -> None:
@@ -53,4 +53,8 @@ def _place(dimension: Dimension, point: Point) -> float:
     if dimension.name not in point:
         return ABSENT
     place = list(values).index(point[dimension.name])
-    return float(place) if isinstance(dimension, Choice) else place / max(1, len(values) - 1)
+    return float(place) if _is_unordered(dimension) else place / max(1, len(values) - 1)
+
+
+def _is_unordered(dimension: Dimension) -> bool:
+    return isinstance(dimension, Choice) and not dimension.is_ordered

@@ -41,6 +41,12 @@ class Choice:
     def values(self) -> Sequence[Any] | None:
         return self.options
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the options are rising numbers, so that neighbours are alike."""
+        numbers = [one for one in self.options if isinstance(one, int | float) and not isinstance(one, bool)]
+        return len(numbers) == len(self.options) > 2 and numbers == sorted(numbers)
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -133,6 +139,8 @@ class Space:
             if not applies(dimension, point):
                 continue
             match dimension:
+                case Choice(options=options, is_ordered=True):
+                    point[dimension.name] = options[draw.suggest_int(dimension.name, 0, len(options) - 1)]
                 case Choice(options=options):
                     point[dimension.name] = options[draw.suggest_categorical(dimension.name, range(len(options)))]
                 case Whole():

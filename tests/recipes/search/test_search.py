@@ -15,6 +15,8 @@ from typing import Any
 import anyio
 import pytest
 
+import plait
+from plait.engines.roles import Roles
 from plait.engines.scripted import Reply, ScriptedEngine
 from plait.errors import BudgetError, InputError, TransientEngineError, UnknownNameError
 from plait.orchestrator import Budget, Journal
@@ -199,6 +201,28 @@ def test_spaces_are_found_by_name_and_in_files(tmp_path: Path) -> None:
     assert find_space(str(file), data).name == "mine"
     with pytest.raises(InputError, match="has no space 'other'"):
         find_space(f"{file}:other", data)
+
+
+def test_a_role_that_no_engine_plays_is_a_recorded_failure(tmp_path: Path) -> None:
+    def architecture(point: Any) -> list[dict[str, Any]]:
+        return [{"component": "generate", "models": [point["writer"]]}]
+
+    space = Space("writers", [Choice("writer", ("small", "nobody"))], architecture)
+    _, outcomes = run(tmp_path, space, engine=Roles({"small": engine()}))
+    found = {outcome.point["writer"]: outcome for outcome in outcomes}
+    assert found["small"].state == "done"
+    assert found["nobody"].state == "failed"
+    assert "no engine plays 'nobody'" in found["nobody"].note
+
+
+def test_a_search_is_one_call(tmp_path: Path) -> None:
+    (tmp_path / "script.json").write_text(json.dumps({"Number": "even"}))
+    options = {"data": DATA, "metric": "exact", "engine": f"scripted:{tmp_path / 'script.json'}", "folder": tmp_path}
+    found = plait.search(SAMPLES, candidates=2, **options)
+    assert found.best is not None
+    assert found.best.values["quality"] == 1
+    assert [one.quality.mean for one in found.held_out] == [1] * len(found.front)
+    assert len(plait.search(SAMPLES, **options).study.done()) == 6
 
 
 # ---- killed in the middle
