@@ -177,9 +177,14 @@ def bench_search(
     """How soon searches find the best, and what they cost."""
     from .benchmarks import search_prior, search_sharing, search_simulated
 
-    mains = {"simulated": search_simulated.main, "shared": search_sharing.main, "prior": search_prior.main}
-    main = mains[part.value]
-    main(searches=searches, as_json=as_json) if searches else main(as_json=as_json)
+    options = {"searches": searches} if searches else {}
+    match part:
+        case SearchBench.SIMULATED:
+            search_simulated.main(**options, as_json=as_json)
+        case SearchBench.SHARED:
+            search_sharing.main(**options, as_json=as_json)
+        case SearchBench.PRIOR:
+            search_prior.main(**options, as_json=as_json)
 
 
 def read_budget(text: str) -> Budget:

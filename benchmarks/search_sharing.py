@@ -65,7 +65,7 @@ def main(*, searches: int = 2, items: int = 8, candidates: int = 60, as_json: bo
         mine = [row for row in rows if row["shared"] == shared]
 
         def mean(key: str, mine: list[dict[str, Any]] = mine) -> float:
-            return sum(row[key] for row in mine) / len(mine)
+            return float(sum(row[key] for row in mine) / len(mine))
 
         tokens = (round(mean("generated")), round(mean("prompt")))
         shown.append((name, len(mine), 100 * mean("found"), 100 * mean("best"), *tokens, mean("seconds")))
