@@ -172,19 +172,21 @@ def bench_search(
         ),
     ],
     searches: Annotated[int, typer.Option(min=0, help="Seeded searches; 0 for the benchmark's own number.")] = 0,
+    optimiser: Annotated[
+        list[str] | None, typer.Option(help="For simulated: tpe, gp or greedy; may be repeated.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """How soon searches find the best, and what they cost."""
     from .benchmarks import search_prior, search_sharing, search_simulated
 
-    options = {"searches": searches} if searches else {}
     match part:
         case SearchBench.SIMULATED:
-            search_simulated.main(**options, as_json=as_json)
+            search_simulated.main(searches=searches or 200, optimisers=optimiser or ("tpe",), as_json=as_json)
         case SearchBench.SHARED:
-            search_sharing.main(**options, as_json=as_json)
+            search_sharing.main(searches=searches or 2, as_json=as_json)
         case SearchBench.PRIOR:
-            search_prior.main(**options, as_json=as_json)
+            search_prior.main(searches=searches or 100, as_json=as_json)
 
 
 def read_budget(text: str) -> Budget:

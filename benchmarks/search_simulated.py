@@ -78,7 +78,7 @@ def main(
     *,
     searches: int = 200,
     most: int = 400,
-    optimisers: Sequence[str] = ("tpe", "gp", "greedy"),
+    optimisers: Sequence[str] = ("tpe",),
     gp_searches: int = 20,
     as_json: bool = False,
 ) -> None:
