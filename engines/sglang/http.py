@@ -23,7 +23,7 @@ class HttpWire:
     async def info(self) -> Mapping[str, Any]:
         try:
             return dict(await self.http.ask("GET", "/server_info"))
-        except UnknownModelError:  # its name before 0.5.5
+        except UnknownModelError:  # an older server, which knows it by its former name
             return dict(await self.http.ask("GET", "/get_server_info"))
 
     def generate(self, fields: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
