@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # No test judges a wall time: machines are shared.
-settings.register_profile("plait", deadline=None)
+settings.register_profile("plait", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plait")
 
 # A shell that starts the tests in the background has them, and so the processes they start, ignore Ctrl-C.
