@@ -356,8 +356,16 @@ async def test_cancelling_the_caller_leaves_nothing_running() -> None:
     engine = ScriptedEngine([Reply("long text", latency=NEVER_ENDS)])
     events: list[Event] = []
     tasks = len(anyio.get_running_tasks())
-    with anyio.move_on_after(0.05) as scope:
-        await build.run([1, 2, 3], engine=engine, listeners=[events.append])
+
+    async def cancel() -> None:
+        while (flight.started, engine.active) != (3, 1):
+            await anyio.sleep(0.001)
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cancel)
+        with anyio.fail_after(60) as scope:
+            await build.run([1, 2, 3], engine=engine, listeners=[events.append])
     assert scope.cancelled_caught
     assert len(anyio.get_running_tasks()) == tasks
     assert (flight.started, flight.now, engine.active, engine.held) == (3, 0, 0, 0)
