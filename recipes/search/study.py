@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,40 +65,28 @@ class Study:
         described = fingerprint(
             space.name, list(space.dimensions), [rule.text for rule in space.rules], list(objectives)
         )
-        self.claims = Claims(url, name, f"{space.name} {described} {about}".strip())
-        self._study = _open(url, name, self.objectives, _sampler(optimiser, seed))
+        self._file = Path(f"{url.removeprefix('sqlite:///')}.lock") if url.startswith("sqlite:///") else None
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self.claims = Claims(url, name, f"{space.name} {described} {about}".strip())
+            self._study = _open(url, name, self.objectives, _sampler(optimiser, seed))
         self._first = _best_by(space, prior, trusted) if prior is not None else []
-        self._tell_again()
+        with self._alone():
+            self._tell_again()
 
     # ---- ask and tell
 
     def ask(self) -> Outcome | None:
         """A candidate to evaluate, which is this process's now; None where all are taken."""
-        found = self.claims.take_over()
-        if found is not None:
-            return found
-        while self._first:
-            found = self._propose(self._first.pop(0))
-            if found is not None:
-                return found
-        if self.optimiser == "greedy":
-            for point in self._greedy():
-                found = self._propose(point)
-                if found is not None:
-                    return found
-        for _ in range(_REDRAWS):
-            trial = self._study.ask()
-            found = self._claim(trial)
-            if found is not None:
-                return found
-            if self.space.is_finite:
-                return self._near(self.space.draw(trial))
-        return None
+        with self._alone():
+            return self._ask()
 
     def tell(self, outcome: Outcome) -> None:
         """Record what came of a candidate. One without all objectives tells the sampler nothing."""
-        self.claims.finish(outcome)
-        self._tell(outcome)
+        with self._alone():
+            self.claims.finish(outcome)
+            self._tell(outcome)
 
     # ---- what was found
 
@@ -154,6 +144,38 @@ class Study:
         self.claims.close()
 
     # ---- parts
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Alone with a study's file: SQLite gives up, and does not wait, where two that have read want to write."""
+        if self._file is None:
+            yield
+            return
+        with self._file.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when the process ends, however it ends
+            yield
+
+    def _ask(self) -> Outcome | None:
+        found = self.claims.take_over()
+        if found is not None:
+            return found
+        while self._first:
+            found = self._propose(self._first.pop(0))
+            if found is not None:
+                return found
+        if self.optimiser == "greedy":
+            for point in self._greedy():
+                found = self._propose(point)
+                if found is not None:
+                    return found
+        for _ in range(_REDRAWS):
+            trial = self._study.ask()
+            found = self._claim(trial)
+            if found is not None:
+                return found
+            if self.space.is_finite:
+                return self._near(self.space.draw(trial))
+        return None
 
     def _claim(self, trial: optuna.Trial) -> Outcome | None:
         """The point that a trial draws, if it is valid and free; else the trial is given up."""
