@@ -13,8 +13,9 @@ from .search import HeldOut
 
 
 def dev_table(outcomes: Sequence[Outcome], most: int = 12) -> str:
-    """The best candidates on the dev items, by quality; those that were left out are counted by what became of them."""
-    done = sorted((outcome for outcome in outcomes if outcome.state == "done"), key=lambda one: -one.values["quality"])
+    """The best candidates on the dev items, by quality, then tokens; the others are counted by what became of them."""
+    done = [outcome for outcome in outcomes if outcome.state == "done"]
+    done.sort(key=lambda one: (-one.values["quality"], one.values["tokens"]))
     rows = [
         [
             shown(outcome), f"{outcome.values['quality']:.1%}", f"{outcome.values['tokens']:.0f}",

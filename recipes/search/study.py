@@ -99,8 +99,9 @@ class Study:
         return [outcome for outcome in self.outcomes() if outcome.state == "done"]
 
     def best(self) -> Outcome | None:
-        """The best of the first objective; of equal ones the better in those that follow, then the one asked first."""
-        return min(self.done(), key=lambda outcome: (*self._losses(outcome), outcome.trial), default=None)
+        """The best of the first objective; of equal ones the better in those that follow, then in tokens, then the one
+        asked first."""
+        return min(self.done(), key=self._rank, default=None)
 
     def front(self) -> list[Outcome]:
         """The candidates that no other one is at least as good as in everything and better in something."""
@@ -109,7 +110,7 @@ class Study:
         kept = [
             one for one, loss in zip(done, losses, strict=True) if not any(dominates(other, loss) for other in losses)
         ]
-        return sorted(kept, key=lambda outcome: self._losses(outcome))
+        return sorted(kept, key=self._rank)
 
     @property
     def spent(self) -> dict[str, float]:
@@ -243,6 +244,9 @@ class Study:
 
     def _complete(self, outcome: Outcome) -> bool:
         return all(name in outcome.values for name in self.objectives)
+
+    def _rank(self, outcome: Outcome) -> tuple[float, ...]:
+        return (*self._losses(outcome), outcome.values.get("tokens", 0.0), outcome.trial)
 
     def _losses(self, outcome: Outcome) -> tuple[float, ...]:
         """The objectives, all to be small."""

@@ -357,7 +357,7 @@ def test_a_team_is_refused_on_an_engine_without_its_layout(place: str) -> None:
     engine = ScriptedEngine([], capabilities=Capabilities(team=frozenset({"combined"})))
     message = (
         r"graph 'solve': team node 'both' \(.*\) needs 'team:tokenwise', which engine 'scripted' can't do; .*"
-        r"engines that can: local, scripted"
+        r"engines that can: local, transformers, scripted"
     )
     with pytest.raises(GraphError, match=message):
         compile_graph(solve if place == "at the top" else nested, engine)

@@ -58,6 +58,17 @@ def test_an_optimiser_learns_from_what_it_is_told(optimiser: Any) -> None:
     assert value(best.point) >= 10
 
 
+def test_of_candidates_that_are_equally_good_the_one_of_fewest_tokens_is_best() -> None:
+    study = Study(FEW, optimiser="random")
+    while (candidate := study.ask()) is not None:
+        study.tell(done(candidate, quality=0.5, tokens=abs(candidate.point["x"] - 2.0) + candidate.point["y"]))
+    best, front = study.best(), study.front()
+    assert best is not None
+    assert (best.point["x"], best.point["y"]) == (2, 0)
+    assert front[0] == best
+    assert len(front) == 24
+
+
 def test_the_front_holds_what_nothing_dominates() -> None:
     study = Study(SPACE, objectives=("quality", "tokens"), optimiser="random")
     for _ in range(25):
